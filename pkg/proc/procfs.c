@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proc/procfs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/path.h"
+
+#define PROC_FILE_MAX ((size_t)64 << 10)
+
+static int read_of(pid_t pid, const char *file, struct buf *out)
+{
+	char path[64];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	r = file_read(AT_FDCWD, path, out);
+	return r == -ENOENT ? -ESRCH : r;
+}
+
+int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time)
+{
+	struct bytes field;
+	size_t end = text.n;
+
+	/* The last ')' closes comm; after it the fields are plain numbers. */
+	while (end > 0 && text.p[end - 1] != ')')
+		end--;
+	if (end == 0 || text.n - end < 2)
+		return -EBADMSG;
+	text = bytes_of(text.p + end + 1, text.n - end - 1);
+	/* Field 3 (state) comes first here; starttime is field 22. proc(5). */
+	for (int i = 3; i <= 22; i++)
+		if (bytes_until(&text, ' ', &field))
+			return -EBADMSG;
+	return num_parse_n((const char *)field.p, field.n, UINT64_MAX, ret_start_time) < 0
+		       ? -EBADMSG
+		       : 0;
+}
+
+int procfs_start_time(pid_t pid, uint64_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "stat", &b);
+
+	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
+}
+
+static bool has_controller(struct bytes list, const char *controller)
+{
+	size_t n = strlen(controller);
+
+	if (n == 0)
+		return list.n == 0;
+	while (list.n) {
+		struct bytes name;
+
+		if (bytes_until(&list, ',', &name)) {
+			name = list;
+			list.n = 0;
+		}
+		if (name.n == n && memcmp(name.p, controller, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
+{
+	struct bytes line, id, list;
+
+	/* "HIERARCHY:CONTROLLERS:PATH"; the unified one is "0::PATH". cgroups(7). */
+	while (bytes_until(&text, '\n', &line) == 0) {
+		if (bytes_until(&line, ':', &id) || bytes_until(&line, ':', &list))
+			return -EBADMSG;
+		if (!has_controller(list, controller))
+			continue;
+		if (line.n == 0 || line.p[0] != '/' || memchr(line.p, 0, line.n))
+			return -EBADMSG;
+		if (line.n >= size)
+			return -ENAMETOOLONG;
+		memcpy(buf, line.p, line.n);
+		buf[line.n] = 0;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "cgroup", &b);
+
+	return r < 0 ? r : procfs_parse_cgroup(buf_bytes(&b), controller, buf, size);
+}
+
+int procfs_each_fd(pid_t pid, int (*each)(void *arg, int fd, const char *target), void *arg)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	char path[64], target[PATH_MAX];
+	struct dirent *e;
+	uint64_t fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while ((e = readdir(dir))) {
+		ssize_t n;
+		int r;
+
+		if (num_parse(e->d_name, INT_MAX, &fd) < 0)
+			continue;
+		n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
+		if (n < 0)
+			continue; /* closed in the meantime */
+		target[n] = 0;
+		r = each(arg, (int)fd, target);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+int procfs_maps_file(pid_t pid, const char *prefix)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (getline(&line, &size, f) > 0) {
+		const char *name = strchr(line, '/'); /* paths are absolute */
+
+		if (name && strncmp(name, prefix, strlen(prefix)) == 0)
+			return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What /proc says of a process. Everything read is bounded; a process that is gone is -ESRCH. */
+#ifndef KYB_PROC_PROCFS_H
+#define KYB_PROC_PROCFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/bytes.h"
+
+/* When the process started, in clock ticks since boot: with the pid, an identity that a reused
+ * pid does not share. */
+int procfs_start_time(pid_t pid, uint64_t *ret);
+
+/*
+ * Parses the content of /proc/PID/stat; separate, so that it can be fuzzed. comm may hold
+ * anything, parentheses and newlines included. Returns 0 or -EBADMSG.
+ */
+int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time);
+
+/*
+ * The path of pid's cgroup below a hierarchy: controller is "freezer", "memory", ... for cgroup
+ * v1, or "" for the unified hierarchy. Returns 0, -ENOENT (no such hierarchy) or -errno.
+ */
+int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size);
+
+/* The same from the content of /proc/PID/cgroup. Returns 0, -ENOENT, -ENAMETOOLONG, -EBADMSG. */
+int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size);
+
+/* Calls each() for every descriptor's link target ("/dev/nvidia0", "anon_inode:[io_uring]", ...)
+ * until it returns non-zero, which is returned then. */
+int procfs_each_fd(pid_t pid, int (*each)(void *arg, int fd, const char *target), void *arg);
+
+/* Does the process map a file whose path starts with prefix? 1, 0 or -errno. */
+int procfs_maps_file(pid_t pid, const char *prefix);
+
+#endif
