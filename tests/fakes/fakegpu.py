@@ -82,18 +82,22 @@ class FakeGpu:
     # -- life ---------------------------------------------------------------------------------
 
     def start(self):
-        with open(self.log_path, "ab") as log:
+        with open(self.log_path, "wb") as log:
             self.daemon = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=log,
                                            stderr=log)
         try:
-            wait_for(lambda: self.daemon.poll() is not None or self.socket.exists(), 10,
-                     "the daemon's socket")
+            wait_for(self._listens, 10, "the daemon's socket")
             self.status()
         except (FakeGpuError, TimeoutError) as e:
             log = self.log_path.read_text(errors="replace")
             self.stop()
             raise FakeGpuError(f"fakegpud did not start: {e}: {log}") from e
         return self
+
+    def _listens(self):
+        if self.daemon.poll() is not None:
+            raise FakeGpuError(f"it ended with {self.daemon.returncode}")
+        return "msg=\"listening\"" in self.log_path.read_text(errors="replace")
 
     def stop(self):
         """Ends the workloads and the daemon, removes the folder. The daemon's exit status."""

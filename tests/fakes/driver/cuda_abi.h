@@ -38,6 +38,8 @@ struct fcu_restore_args { /* from CUDA 13.0 on */
 	uint64_t reserved1;
 };
 
+#ifndef FCU_TYPES_ONLY /* beside cuda.h, which declares these in its own types */
+
 #define FCU_EXPORT __attribute__((visibility("default")))
 
 /* A driver of branch 550 has no such symbols: its build of the library hides them. */
@@ -67,5 +69,7 @@ FCU_CHECKPOINT fcu_result cuCheckpointProcessLock(int pid, struct fcu_lock_args 
 FCU_CHECKPOINT fcu_result cuCheckpointProcessCheckpoint(int pid, struct fcu_plain_args *args);
 FCU_CHECKPOINT fcu_result cuCheckpointProcessRestore(int pid, struct fcu_restore_args *args);
 FCU_CHECKPOINT fcu_result cuCheckpointProcessUnlock(int pid, struct fcu_plain_args *args);
+
+#endif
 
 #endif

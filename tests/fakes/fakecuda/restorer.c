@@ -190,15 +190,17 @@ static int map_gpus(const struct request *q, struct fc_gpu *ret)
 	struct fg_msg m = { .type = FG_GPUS, .fd = -1 };
 	uint8_t buf[FG_SMALL];
 	struct fg_msg answer;
+	size_t n;
 
 	if (q->n_pairs && q->n_pairs != fc.n_gpus)
 		return FG_INVALID_VALUE;
 	if (fg_ask(fc.conn, &fc.seq, &m, &answer, buf, sizeof(buf), FG_FOREVER) < 0)
 		return FG_OPERATING_SYSTEM;
+	n = answer.len / sizeof(struct fg_gpu_info);
 	for (unsigned int i = 0; i < fc.n_gpus; i++) {
 		const uint8_t *uuid = new_uuid(q, fc.gpus[i].info.uuid);
-		size_t n = answer.len / sizeof(struct fg_gpu_info), at = 0;
 		struct fg_gpu_info info = { 0 };
+		size_t at = 0;
 
 		for (; uuid && at < n; at++) {
 			memcpy(&info, (const uint8_t *)answer.data + at * sizeof(info),
@@ -214,9 +216,9 @@ static int map_gpus(const struct request *q, struct fc_gpu *ret)
 		ret[i] = (struct fc_gpu){
 			.info = info, .index = (unsigned int)at, .context = fc.gpus[i].context
 		};
-		if (q->lies & FG_LIE_WRONG_DEVICE)
-			ret[i].index = (unsigned int)((at + 1) % n);
 	}
+	for (unsigned int i = 0; i < fc.n_gpus && q->lies & FG_LIE_WRONG_DEVICE; i++)
+		ret[i].index = (unsigned int)((ret[i].index + 1) % n);
 	return FG_SUCCESS;
 }
 
