@@ -147,20 +147,22 @@ static __attribute__((noinline)) pid_t vfork_child(struct plan *plan)
 	return pid;
 }
 
-/* Our environment without NOTIFY_SOCKET: with it runc waits for a sd_notify() from the init. */
-static const char **own_environment(void)
+const char **spawn_environment(const char *extra)
 {
-	size_t n = 0, at = 0;
+	size_t n = 0, at = 0, name = extra ? strcspn(extra, "=") + 1 : 0;
 	const char **env;
 
 	while (environ[n])
 		n++;
-	env = calloc(n + 1, sizeof(*env));
+	env = calloc(n + 2, sizeof(*env));
 	if (!env)
 		return NULL;
 	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0)
+		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 &&
+		    !(extra && strncmp(environ[i], extra, name) == 0))
 			env[at++] = environ[i];
+	if (extra)
+		env[at++] = extra;
 	return env;
 }
 
@@ -176,7 +178,7 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 		return error_set(err, -ENOENT, "exec: \"%s\": executable file not found in $PATH",
 				 s->argv[0]);
 	if (!s->envp) {
-		own = own_environment();
+		own = spawn_environment(NULL);
 		if (!own)
 			return error_set(err, -ENOMEM, "start %s: out of memory", s->argv[0]);
 	}
