@@ -23,11 +23,6 @@ static const struct unit {
 	{ 'H', 3600 * NSEC_PER_SEC },
 };
 
-static bool equals(struct bytes b, const char *s)
-{
-	return b.n == strlen(s) && memcmp(b.p, s, b.n) == 0;
-}
-
 static bool starts_with(struct bytes b, const char *s)
 {
 	return b.n >= strlen(s) && memcmp(b.p, s, strlen(s)) == 0;
@@ -79,11 +74,15 @@ bool grpc_content_type_ok(struct bytes text)
 
 int grpc_percent_encode(struct bytes text, struct buf *out)
 {
+	size_t n = text.n;
 	uint8_t c;
 	int r = 0;
 
 	while (r == 0 && bytes_u8(&text, &c) == 0) {
-		if (c >= 0x20 && c <= 0x7e && c != '%')
+		/* HTTP strips spaces at either end of a value. */
+		bool outer = text.n == 0 || text.n == n - 1;
+
+		if (c >= 0x20 && c <= 0x7e && c != '%' && !(c == ' ' && outer))
 			r = buf_append_u8(out, c);
 		else
 			r = buf_printf(out, "%%%02X", c);
@@ -243,7 +242,7 @@ bool grpc_metadata_name_ok(const char *name)
 
 bool grpc_metadata_is_bin(struct bytes name)
 {
-	return name.n > 4 && equals((struct bytes){ name.p + name.n - 4, 4 }, "-bin");
+	return name.n > 4 && bytes_is((struct bytes){ name.p + name.n - 4, 4 }, "-bin");
 }
 
 bool grpc_metadata_value_ok(struct bytes value)

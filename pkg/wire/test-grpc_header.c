@@ -85,6 +85,9 @@ static void messages_are_percent_encoded(void **state)
 	(void)state;
 	assert_int_equal(grpc_percent_encode(text_of("50% \xc3\xbc\n~"), &out), 0);
 	assert_string_equal(buf_str(&out), "50%25 %C3%BC%0A~");
+	buf_clear(&out);
+	assert_int_equal(grpc_percent_encode(text_of(" a b "), &out), 0);
+	assert_string_equal(buf_str(&out), "%20a b%20"); /* HTTP would strip them */
 }
 
 static void decoding_keeps_what_is_no_escape(void **state)
