@@ -57,7 +57,7 @@ DEFINE_CLEANUP(DIR *, closedir);
 #define container_of(ptr, type, member)                                                            \
 	({                                                                                         \
 		const __typeof__(((type *)0)->member) *member_ = (ptr);                            \
-		(type *)((char *)(uintptr_t)member_ - offsetof(type, member));                     \
+		(type *)(void *)((char *)(uintptr_t)member_ - offsetof(type, member));             \
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
