@@ -24,6 +24,7 @@ static void append(char *text, const char *s)
 	text[n + more] = 0;
 }
 
+__attribute__((format(printf, 5, 0)))
 static int fill(struct error *err, enum rpc_code rpc, enum reason reason, int code,
 		const char *fmt, va_list ap)
 {
