@@ -25,15 +25,15 @@ static int teardown(void **state)
 	return path_remove_tree(AT_FDCWD, dir);
 }
 
+#define N40 "0123456789012345678901234567890123456789"
+
 static void ids(void **state)
 {
 	static const char *const good[] = { "a", "A9", "web-1", "k8s.io", "a_b-c.d",
-					    "0123456789012345678901234567890123456789"
-					    "012345678901234567890123456789012345" };
+					    N40 "012345678901234567890123456789012345" };
 	static const char *const bad[] = { "", ".", "..", "-a", "a-", "a..b", "a.-b", "a/b", "/a",
 					   "a b", "a\n", "\xc3\xa4", "_", "a__b",
-					   "0123456789012345678901234567890123456789"
-					   "0123456789012345678901234567890123456" };
+					   N40 "0123456789012345678901234567890123456" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
