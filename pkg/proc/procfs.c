@@ -120,5 +120,5 @@ int procfs_maps_file(pid_t pid, const char *prefix)
 		if (name && strncmp(name, prefix, strlen(prefix)) == 0)
 			return 1;
 	}
-	return 0;
+	return ferror(f) ? -errno : 0; /* -ESRCH: it went away meanwhile */
 }
