@@ -13,6 +13,7 @@ static int negative(int code)
 	return code < 0 ? code : -code;
 }
 
+__attribute__((format(printf, 5, 0)))
 static int fill(struct error *err, enum rpc_code rpc, enum reason reason, int code,
 		const char *fmt, va_list ap)
 {
