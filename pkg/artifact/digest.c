@@ -137,18 +137,18 @@ int digester_range(struct digester *d, int fd, uint64_t offset, uint64_t length,
 	return digester_end(d, ret);
 }
 
-uint64_t digest_chunk_size(uint64_t file_size)
-{
-	uint64_t size = DIGEST_CHUNK_MIN;
-
-	while (size < DIGEST_CHUNK_MAX && file_size / size >= DIGEST_CHUNKS_A_FILE)
-		size *= 2;
-	return size;
-}
-
 uint64_t digest_chunk_count(uint64_t file_size, uint64_t chunk_size)
 {
 	return file_size / chunk_size + (file_size % chunk_size != 0);
+}
+
+uint64_t digest_chunk_size(uint64_t file_size, uint64_t chunks_max)
+{
+	uint64_t size = DIGEST_CHUNK_MIN;
+
+	while (size < DIGEST_CHUNK_MAX && digest_chunk_count(file_size, size) > chunks_max)
+		size *= 2;
+	return size;
 }
 
 int digest_root(struct digester *d, const struct digest *chunks, size_t n, struct digest *ret)

@@ -28,8 +28,6 @@
 /* Chunks are a power of two of bytes, no smaller than this. */
 #define DIGEST_CHUNK_MIN ((uint64_t)4 << 20)
 #define DIGEST_CHUNK_MAX ((uint64_t)1 << 40)
-/* Bigger files get bigger chunks rather than more of them: 4 MiB up to 16 GiB of file. */
-#define DIGEST_CHUNKS_A_FILE 4096
 
 struct digest {
 	uint8_t byte[DIGEST_SIZE];
@@ -70,8 +68,11 @@ int digester_bytes(struct digester *d, struct bytes in, struct digest *ret);
 int digester_range(struct digester *d, int fd, uint64_t offset, uint64_t length,
 		   struct digest *ret, uint64_t *ret_at);
 
-/* The size of chunk for a file of that size. */
-uint64_t digest_chunk_size(uint64_t file_size);
+/*
+ * The smallest size of chunk that cuts a file into no more than chunks_max (not 0): bigger files
+ * get bigger chunks rather than more of them.
+ */
+uint64_t digest_chunk_size(uint64_t file_size, uint64_t chunks_max);
 /* How many chunks a file has; an empty file has none. chunk_size is not 0. */
 uint64_t digest_chunk_count(uint64_t file_size, uint64_t chunk_size);
 /* Returns 0 or -EIO. */

@@ -157,13 +157,12 @@ static void chunks_grow_with_the_file(void **state)
 	uint64_t mib = 1 << 20, gib = 1 << 30;
 
 	(void)state;
-	assert_int_equal(digest_chunk_size(0), 4 * mib);
-	assert_int_equal(digest_chunk_size(16 * gib - 1), 4 * mib);
-	assert_int_equal(digest_chunk_size(16 * gib), 8 * mib);
-	assert_int_equal(digest_chunk_size(80 * gib), 32 * mib);
-	assert_true(digest_chunk_count(80 * gib, digest_chunk_size(80 * gib)) <=
-		    DIGEST_CHUNKS_A_FILE);
-	assert_int_equal(digest_chunk_size(UINT64_MAX), DIGEST_CHUNK_MAX);
+	assert_int_equal(digest_chunk_size(0, 4096), 4 * mib);
+	assert_int_equal(digest_chunk_size(16 * gib, 4096), 4 * mib);
+	assert_int_equal(digest_chunk_size(16 * gib + 1, 4096), 8 * mib);
+	assert_int_equal(digest_chunk_size(80 * gib, 4096), 32 * mib);
+	assert_int_equal(digest_chunk_size(80 * gib, 1), 128 * gib);
+	assert_int_equal(digest_chunk_size(UINT64_MAX, 1), DIGEST_CHUNK_MAX);
 }
 
 static void chunks_are_counted_with_the_last_short_one(void **state)
