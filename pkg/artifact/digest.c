@@ -64,7 +64,7 @@ int digester_new(struct digester **ret)
 	d->ctx = EVP_MD_CTX_new();
 	d->md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	if (!d->ctx || !d->md) {
-		int r = d->ctx ? -EIO : -ENOMEM;
+		int r = d->ctx ? -ELIBACC : -ENOMEM;
 
 		digester_free(d);
 		return r;
@@ -84,12 +84,12 @@ void digester_free(struct digester *d)
 
 int digester_begin(struct digester *d)
 {
-	return EVP_DigestInit_ex2(d->ctx, d->md, NULL) == 1 ? 0 : -EIO;
+	return EVP_DigestInit_ex2(d->ctx, d->md, NULL) == 1 ? 0 : -ELIBACC;
 }
 
 int digester_add(struct digester *d, const void *p, size_t n)
 {
-	return EVP_DigestUpdate(d->ctx, p, n) == 1 ? 0 : -EIO;
+	return EVP_DigestUpdate(d->ctx, p, n) == 1 ? 0 : -ELIBACC;
 }
 
 int digester_end(struct digester *d, struct digest *ret)
@@ -97,7 +97,7 @@ int digester_end(struct digester *d, struct digest *ret)
 	unsigned int n = 0;
 
 	if (EVP_DigestFinal_ex(d->ctx, ret->byte, &n) != 1 || n != DIGEST_SIZE)
-		return -EIO;
+		return -ELIBACC;
 	return 0;
 }
 

@@ -43,22 +43,25 @@ const char *digest_hex(const struct digest *d, char *buf);
 /* Exactly 64 lower-case hexadecimal digits. Returns 0 or -EINVAL. */
 int digest_parse(const char *hex, struct digest *ret);
 
-/* What computes: a context of the crypto library and a read buffer. */
+/*
+ * What computes: a context of the crypto library and a read buffer. Where the library fails us -
+ * it has no SHA-256, say - the error is -ELIBACC, so that nobody takes it for one of the disk.
+ */
 struct digester;
 
-/* Returns 0, -ENOMEM, or -EIO when the crypto library has no SHA-256. Free with digester_free(). */
+/* Returns 0, -ENOMEM or -ELIBACC. Free with digester_free(). */
 int digester_new(struct digester **ret);
 void digester_free(struct digester *d);
 
 DEFINE_CLEANUP(struct digester *, digester_free);
 #define _cleanup_digester_ _cleanup_(digester_free_p)
 
-/* One digest after the other: begin, any number of add, end. Return 0 or -EIO. */
+/* One digest after the other: begin, any number of add, end. Return 0 or -ELIBACC. */
 int digester_begin(struct digester *d);
 int digester_add(struct digester *d, const void *p, size_t n);
 int digester_end(struct digester *d, struct digest *ret);
 
-/* The digest of n bytes in memory. Returns 0 or -EIO. */
+/* The digest of n bytes in memory. Returns 0 or -ELIBACC. */
 int digester_bytes(struct digester *d, struct bytes in, struct digest *ret);
 /*
  * The digest of length bytes of a file from offset; fd must allow pread(). Blocks on the disk.
@@ -75,7 +78,7 @@ int digester_range(struct digester *d, int fd, uint64_t offset, uint64_t length,
 uint64_t digest_chunk_size(uint64_t file_size, uint64_t chunks_max);
 /* How many chunks a file has; an empty file has none. chunk_size is not 0. */
 uint64_t digest_chunk_count(uint64_t file_size, uint64_t chunk_size);
-/* Returns 0 or -EIO. */
+/* Returns 0 or -ELIBACC. */
 int digest_root(struct digester *d, const struct digest *chunks, size_t n, struct digest *ret);
 
 #endif

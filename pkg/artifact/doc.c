@@ -6,12 +6,12 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "artifact/fail.h"
 #include "base/num.h"
 
 #define DEPTH_MAX  8
 #define NAME_SHOWN 64 /* bytes of an unknown member's name in an error */
 
-#define bad(err, ...) error_reason(err, REASON_IMAGE_CORRUPT, -EBADMSG, __VA_ARGS__)
 
 /* -- text ------------------------------------------------------------------------------------ */
 
@@ -113,9 +113,9 @@ static int check_bounds(struct bytes text, size_t values_max, struct error *err)
 			depth--;
 		values += c == ',' || c == '{' || c == '[';
 		if (depth > DEPTH_MAX)
-			return bad(err, "is nested deeper than %d levels", DEPTH_MAX);
+			return fail_corrupt(err, "is nested deeper than %d levels", DEPTH_MAX);
 		if (values > values_max)
-			return bad(err, "holds more than %zu values", values_max);
+			return fail_corrupt(err, "holds more than %zu values", values_max);
 	}
 	return 0;
 }
@@ -134,9 +134,9 @@ static int load(struct bytes text, json_t **ret, struct error *err)
 	case json_error_out_of_memory:
 		return error_set(err, -ENOMEM, "out of memory");
 	case json_error_duplicate_key:
-		return bad(err, "has a member twice (line %d)", e.line);
+		return fail_corrupt(err, "has a member twice (line %d)", e.line);
 	default:
-		return bad(err, "is not JSON (line %d, column %d)", e.line, e.column);
+		return fail_corrupt(err, "is not JSON (line %d, column %d)", e.line, e.column);
 	}
 }
 
@@ -146,10 +146,10 @@ static int read_text(json_t *value, uint64_t max, struct arena *arena, const cha
 	const char *problem;
 
 	if (!json_is_string(value))
-		return bad(err, "is not text");
+		return fail_corrupt(err, "is not text");
 	problem = text_problem(json_string_value(value), json_string_length(value), max);
 	if (problem)
-		return bad(err, "%s", problem);
+		return fail_corrupt(err, "%s", problem);
 	*to = arena_strdup(arena, json_string_value(value));
 	return *to ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
@@ -157,9 +157,9 @@ static int read_text(json_t *value, uint64_t max, struct arena *arena, const cha
 static int read_number(json_t *value, uint64_t max, uint64_t *to, struct error *err)
 {
 	if (!json_is_integer(value) || json_integer_value(value) < 0)
-		return bad(err, "is not a number from 0");
+		return fail_corrupt(err, "is not a number from 0");
 	if ((uint64_t)json_integer_value(value) > max)
-		return bad(err, "is over its maximum");
+		return fail_corrupt(err, "is over its maximum");
 	*to = (uint64_t)json_integer_value(value);
 	return 0;
 }
@@ -170,14 +170,14 @@ static int read_octal(json_t *value, uint64_t max, uint64_t *to, struct error *e
 	uint64_t v = 0;
 
 	if (!s || s[0] != '0' || strlen(s) > 8)
-		return bad(err, "is not an octal number");
+		return fail_corrupt(err, "is not an octal number");
 	for (; *s; s++) {
 		if (*s < '0' || *s > '7')
-			return bad(err, "is not an octal number");
+			return fail_corrupt(err, "is not an octal number");
 		v = v << 3 | (uint64_t)(*s - '0');
 	}
 	if (v > max)
-		return bad(err, "is over its maximum");
+		return fail_corrupt(err, "is over its maximum");
 	*to = v;
 	return 0;
 }
@@ -185,7 +185,7 @@ static int read_octal(json_t *value, uint64_t max, uint64_t *to, struct error *e
 static int read_digest(json_t *value, struct digest *to, struct error *err)
 {
 	if (!json_is_string(value) || digest_parse(json_string_value(value), to) < 0)
-		return bad(err, "is not a SHA-256 in lower-case hexadecimal");
+		return fail_corrupt(err, "is not a SHA-256 in lower-case hexadecimal");
 	return 0;
 }
 
@@ -215,9 +215,9 @@ static int read_array(const struct doc_field *f, json_t *value, uint8_t *to, str
 	uint8_t *mem = NULL;
 
 	if (!json_is_array(value))
-		return bad(err, "is not an array");
+		return fail_corrupt(err, "is not an array");
 	if (n > f->max)
-		return bad(err, "has more than %llu elements", (unsigned long long)f->max);
+		return fail_corrupt(err, "has more than %llu elements", (unsigned long long)f->max);
 	if (n) {
 		mem = arena_alloc(arena, n * size); /* both bounded by the table */
 		if (!mem)
@@ -248,7 +248,7 @@ static int read_value(const struct doc_field *f, json_t *value, uint8_t *to, str
 		return read_octal(value, f->max, at, err);
 	case DOC_FLAG:
 		if (!json_is_boolean(value))
-			return bad(err, "is neither true nor false");
+			return fail_corrupt(err, "is neither true nor false");
 		*(bool *)at = json_is_true(value);
 		return 0;
 	case DOC_DIGEST:
@@ -277,10 +277,10 @@ static int read_object(const struct doc_shape *shape, json_t *object, void *to,
 
 	memset(to, 0, shape->size);
 	if (!json_is_object(object))
-		return bad(err, "is not an object");
+		return fail_corrupt(err, "is not an object");
 	json_object_foreach(object, name, value)
 		if (!find_field(shape, name))
-			return bad(err, "has an unknown member '%s'",
+			return fail_corrupt(err, "has an unknown member '%s'",
 				   doc_clean_text(name, shown, sizeof(shown)));
 	for (size_t i = 0; i < shape->n_fields; i++) {
 		const struct doc_field *f = &shape->fields[i];
@@ -290,7 +290,7 @@ static int read_object(const struct doc_shape *shape, json_t *object, void *to,
 		if (!value) {
 			if (f->flags & DOC_OPTIONAL)
 				continue;
-			return bad(err, "lacks the member '%s'", f->name);
+			return fail_corrupt(err, "lacks the member '%s'", f->name);
 		}
 		r = read_value(f, value, to, arena, err);
 		if (r < 0)
@@ -308,16 +308,16 @@ static int take_schema(const struct doc_format *format, json_t *root, struct err
 	uint64_t version;
 
 	if (!schema)
-		return bad(err, "does not say what it is: there is no text 'schema'");
+		return fail_corrupt(err, "does not say what it is: there is no text 'schema'");
 	if (strncmp(schema, format->family, n) != 0 ||
 	    num_parse(schema + n, UINT32_MAX, &version) < 0)
-		return bad(err, "is not a %s%u: its schema is '%s'", format->family,
+		return fail_corrupt(err, "is not a %s%u: its schema is '%s'", format->family,
 			   format->version, doc_clean_text(schema, shown, sizeof(shown)));
 	if (version != format->version)
-		return bad(err,
-			   "has schema version %llu, and this kybernate reads version %u only: "
-			   "use the release that wrote it",
-			   (unsigned long long)version, format->version);
+		return fail_corrupt(err,
+				    "has schema version %llu, and this kybernate reads version %u "
+				    "only: use the release that wrote it",
+				    (unsigned long long)version, format->version);
 	(void)json_object_del(root, "schema");
 	return 0;
 }
@@ -350,7 +350,7 @@ static int take_own_digest(json_t *root, bool *ret_same, struct error *err)
 	int r;
 
 	if (!value)
-		return bad(err, "lacks the member 'sha256'");
+		return fail_corrupt(err, "lacks the member 'sha256'");
 	r = read_digest(value, &told, err);
 	if (r < 0)
 		return error_wrap(err, r, "sha256");
@@ -368,7 +368,7 @@ static int read_root(const struct doc_format *format, json_t *root, void *to, st
 	int r;
 
 	if (!json_is_object(root))
-		return bad(err, "is not an object");
+		return fail_corrupt(err, "is not an object");
 	if (format->sealed) {
 		r = take_own_digest(root, &same, err);
 		if (r < 0)
@@ -380,7 +380,7 @@ static int read_root(const struct doc_format *format, json_t *root, void *to, st
 	if (r < 0)
 		return r;
 	/* Last, because whatever else is wrong with it is a better answer than this. */
-	return same ? 0 : bad(err, "was changed: its own sha256 does not fit");
+	return same ? 0 : fail_corrupt(err, "was changed: its own sha256 does not fit");
 }
 
 int doc_read(const struct doc_format *format, struct bytes text, void *to, struct arena *arena,
@@ -390,7 +390,7 @@ int doc_read(const struct doc_format *format, struct bytes text, void *to, struc
 	int r;
 
 	if (text.n > format->text_max)
-		return bad(err, "is larger than %zu bytes", format->text_max);
+		return fail_corrupt(err, "is larger than %zu bytes", format->text_max);
 	r = check_bounds(text, format->values_max, err);
 	if (r == 0)
 		r = load(text, &root, err);

@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "artifact/doc.h"
+#include "artifact/fail.h"
 #include "base/cleanup.h"
 
 #define CHUNK_SIZE_MIN 4096 /* of a manifest read; we write DIGEST_CHUNK_MIN and more */
 #define VALUES_A_FILE  7    /* the object, its members, the array of its chunks */
 
-#define bad(err, ...) error_reason(err, REASON_IMAGE_CORRUPT, -EBADMSG, __VA_ARGS__)
 
 static bool is_zero(const struct digest *d)
 {
@@ -23,11 +23,11 @@ static bool is_zero(const struct digest *d)
 static int check_chunks(const struct manifest_file *f, struct error *err)
 {
 	if (f->chunk_size < CHUNK_SIZE_MIN || (f->chunk_size & (f->chunk_size - 1)))
-		return bad(err, "chunk_size: is not a power of two from %d", CHUNK_SIZE_MIN);
-	if (f->n_chunks != digest_chunk_count(f->size, f->chunk_size))
-		return bad(err, "chunks: %zu of them do not fit the file's size", f->n_chunks);
+		return fail_corrupt(err, "chunk_size: is not a power of two from %d", CHUNK_SIZE_MIN);
+	if (f->n_chunks == 0 || f->n_chunks != digest_chunk_count(f->size, f->chunk_size))
+		return fail_corrupt(err, "chunks: %zu of them do not fit the file's size", f->n_chunks);
 	if (is_zero(&f->root))
-		return bad(err, "root: is missing");
+		return fail_corrupt(err, "root: is missing");
 	return 0;
 }
 
@@ -38,7 +38,7 @@ static int check_file(const void *object, struct error *err)
 	bool chunks = f->chunk_size || f->n_chunks || !is_zero(&f->root);
 
 	if (whole == chunks)
-		return bad(err, "has to have either 'sha256' or 'chunk_size', 'root' and 'chunks'");
+		return fail_corrupt(err, "has to have either 'sha256' or 'chunk_size', 'root' and 'chunks'");
 	return chunks ? check_chunks(f, err) : 0;
 }
 
@@ -64,7 +64,7 @@ static int check_manifest(const void *object, struct error *err)
 
 	for (size_t i = 1; i < m->n_files; i++)
 		if (strcmp(m->files[i - 1].path, m->files[i].path) >= 0)
-			return bad(err, "files: [%zu]: is not in order, or there twice", i);
+			return fail_corrupt(err, "files: [%zu]: is not in order, or there twice", i);
 	return 0;
 }
 
@@ -124,7 +124,7 @@ static int check_root(struct digester *digester, const struct manifest_file *f, 
 
 	if (r < 0)
 		return error_sys(err, r, "hash");
-	return digest_equal(&root, &f->root) ? 0 : bad(err, "root: does not fit the chunks");
+	return digest_equal(&root, &f->root) ? 0 : fail_corrupt(err, "root: does not fit the chunks");
 }
 
 int manifest_read(struct bytes text, const struct layout *layout, struct arena *arena,
@@ -144,11 +144,11 @@ int manifest_read(struct bytes text, const struct layout *layout, struct arena *
 		char shown[LAYOUT_NAME_MAX];
 
 		if (!layout_path_valid(layout, f->path))
-			return bad(err, "files: [%zu]: '%s' is not a valid path here", i,
+			return fail_corrupt(err, "files: [%zu]: '%s' is not a valid path here", i,
 				   doc_clean_text(f->path, shown, sizeof(shown)));
 		if (layout_coverage(layout, f->path) == OWN ||
 		    layout_coverage(layout, f->path) == UNCOVERED)
-			return bad(err, "files: [%zu]: %s cannot be covered", i, f->path);
+			return fail_corrupt(err, "files: [%zu]: %s cannot be covered", i, f->path);
 		r = f->chunk_size ? check_root(digester, f, err) : 0;
 		if (r < 0)
 			return error_wrap(err, r, "files: [%zu]", i);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "artifact/doc.h"
+#include "artifact/fail.h"
 #include "base/cleanup.h"
 #include "base/path.h"
 
@@ -13,7 +14,6 @@
 #define PROCESS_GPUS   METADATA_GPUS_MAX
 #define PID_LIMIT      ((uint64_t)1 << 31)
 
-#define bad(err, ...) error_reason(err, REASON_IMAGE_CORRUPT, -EBADMSG, __VA_ARGS__)
 
 #define SHAPE(type, fields, check) { sizeof(type), fields, ARRAY_SIZE(fields), check }
 
@@ -40,9 +40,9 @@ static int check_container(const void *object, struct error *err)
 	const struct metadata_container *c = object;
 
 	if (!c->id || !id_valid(c->id))
-		return bad(err, "id: is not a container id");
+		return fail_corrupt(err, "id: is not a container id");
 	if (!c->containerd_namespace || !id_valid(c->containerd_namespace))
-		return bad(err, "containerd_namespace: is not a namespace of containerd");
+		return fail_corrupt(err, "containerd_namespace: is not a namespace of containerd");
 	return 0;
 }
 
@@ -111,7 +111,7 @@ static int check_gpu(const void *object, struct error *err)
 	for (size_t i = 0; i < g->n_processes; i++)
 		for (size_t k = 0; k < g->processes[i].n_gpu_uuids; k++)
 			if (!has_device(g, g->processes[i].gpu_uuids[k]))
-				return bad(err, "processes: [%zu]: gpu_uuids: [%zu]: is none of "
+				return fail_corrupt(err, "processes: [%zu]: gpu_uuids: [%zu]: is none of "
 						"the devices", i, k);
 	return 0;
 }
@@ -181,7 +181,7 @@ static int check_image(const void *object, struct error *err)
 	const struct metadata *m = object;
 
 	if (!m->created_at || !is_timestamp(m->created_at))
-		return bad(err, "created_at: is not a time in UTC (RFC 3339)");
+		return fail_corrupt(err, "created_at: is not a time in UTC (RFC 3339)");
 	return 0;
 }
 
@@ -190,7 +190,7 @@ static int check_metadata(const void *object, struct error *err)
 	const struct metadata *m = object;
 
 	if (!m->ref || !ref_valid(m->ref))
-		return bad(err, "ref: is not a valid name");
+		return fail_corrupt(err, "ref: is not a valid name");
 	return check_image(object, err);
 }
 

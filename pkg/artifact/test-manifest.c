@@ -130,6 +130,8 @@ static void chunks_have_to_fit_the_file(void **state)
 	refused(FILE_WITH(",\"chunk_size\":4096,\"root\":\"" ROOT_AB "\",\"chunks\":[\"" HASH_A
 			  "\"]"),
 		"files: [0]: chunks: 1 of them do not fit the file's size");
+	refused(HEAD "{\"path\":\"a\",\"size\":0,\"mode\":\"0600\",\"chunk_size\":4096,\"root\":\""
+		HASH_B "\"}]}", "files: [0]: chunks: 0 of them do not fit the file's size");
 	refused(FILE_WITH(",\"chunk_size\":4096,\"chunks\":[\"" HASH_A "\",\"" HASH_B "\"]"),
 		"files: [0]: root: is missing");
 	refused(FILE_WITH(",\"chunk_size\":4096,\"root\":\"" ROOT_AB "\",\"chunks\":[\"" HASH_B
