@@ -24,6 +24,12 @@ EXPORT int cuDeviceGetName(char *name, int size, int device);
 EXPORT int cuGetProcAddress_v2(const char *symbol, void **fn, int version, uint64_t flags,
 			       int *status);
 
+/* The real thing, not raise(): all signals are blocked in the threads that call us. */
+__attribute__((no_sanitize("undefined"))) static void crash(void)
+{
+	*(volatile int *)NULL = 1;
+}
+
 static void obey(const struct fake_script *s)
 {
 	if (s->delay_ms)
@@ -31,7 +37,7 @@ static void obey(const struct fake_script *s)
 	while (__atomic_load_n(&s->hang, __ATOMIC_RELAXED))
 		(void)usleep(1000);
 	if (s->crash)
-		*(volatile int *)NULL = 1;
+		crash();
 }
 
 int cuInit(unsigned int flags)
@@ -130,7 +136,7 @@ static int check_zero(const void *p, size_t n)
 {
 	for (const char *at = p; n; n--)
 		if (*at++) {
-			fake->bad_args++;
+			(void)__atomic_add_fetch(&fake->bad_args, 1, __ATOMIC_RELAXED);
 			return CUDA_CODE_INVALID_VALUE;
 		}
 	return CUDA_CODE_SUCCESS;
@@ -213,7 +219,7 @@ int cuCheckpointProcessLock(int pid, const struct cuda_lock_args *args)
 {
 	int bad = args ? check_zero(&args->reserved0, 60) : 0;
 
-	fake->last_timeout_ms = args ? args->timeout_ms : 0;
+	__atomic_store_n(&fake->last_timeout_ms, args ? args->timeout_ms : 0, __ATOMIC_RELAXED);
 	return change(pid, GPU_OP_LOCK, CUDA_STATE_RUNNING, CUDA_STATE_LOCKED, bad);
 }
 
@@ -233,9 +239,11 @@ int cuCheckpointProcessRestore(int pid, const void *args)
 		bad = check_zero(args, sizeof(struct cuda_plain_args)); /* the old layout */
 	} else {
 		bad = check_zero(with->reserved, sizeof(with->reserved) + sizeof(with->reserved1));
+		(void)pthread_mutex_lock(&lock);
 		fake->n_pairs = with->n_pairs;
 		if (with->n_pairs <= GPU_DEVICES_MAX && with->n_pairs)
 			memcpy(fake->pairs, with->pairs, with->n_pairs * sizeof(with->pairs[0]));
+		(void)pthread_mutex_unlock(&lock);
 	}
 	return change(pid, GPU_OP_RESTORE, CUDA_STATE_CHECKPOINTED, CUDA_STATE_LOCKED, bad);
 }
