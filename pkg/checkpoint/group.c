@@ -673,6 +673,13 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 	return 0;
 }
 
+void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data)
+{
+	assert(!g->done);
+	g->list = list;
+	g->list_data = data;
+}
+
 void gpu_group_free(struct gpu_group *g)
 {
 	struct member *m;

@@ -42,6 +42,8 @@ typedef ssize_t (*gpu_group_lister)(void *data, pid_t *pids, size_t max);
 /* Returns 0 or -ENOMEM. worker is borrowed. */
 int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *worker,
 		  gpu_group_lister list, void *data);
+/* From now on processes are listed so. Not while a call is under way. */
+void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data);
 /* Calls under way are forgotten, done() is not called. NULL is fine. */
 void gpu_group_free(struct gpu_group *g);
 

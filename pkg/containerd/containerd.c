@@ -72,13 +72,14 @@ static void answered(void *arg, const struct grpc_status *status, struct bytes r
 }
 
 int containerd_call(struct containerd *c, struct containerd_call *call, const char *ns,
-		    const char *method, const ProtobufCMessage *request,
+		    const char *lease, const char *method, const ProtobufCMessage *request,
 		    const ProtobufCMessageDescriptor *reply_type, nsec_t deadline,
 		    void (*done)(struct containerd_call *call, int r, const void *reply,
 				 const struct error *err),
 		    struct error *err)
 {
-	struct grpc_field fields[] = { CONTAINERD_NAMESPACE(ns) };
+	struct grpc_field fields[] = { CONTAINERD_NAMESPACE(ns),
+				       CONTAINERD_LEASE(lease ? lease : "") };
 	_cleanup_buf_ struct buf packed = BUF_LIMIT(MESSAGE_MAX);
 	int r;
 
@@ -89,7 +90,7 @@ int containerd_call(struct containerd *c, struct containerd_call *call, const ch
 					  .done = done };
 	r = pb_pack(request, &packed);
 	if (r == 0)
-		r = grpc_unary(c->client, method, fields, ARRAY_SIZE(fields), buf_bytes(&packed),
+		r = grpc_unary(c->client, method, fields, lease ? 2 : 1, buf_bytes(&packed),
 			       deadline, answered, call, &call->stream);
 	return r < 0 ? error_reason(err, REASON_CONTAINERD_FAILED, r, "containerd: %s: %s",
 				    containerd_short_name(method), strerror(-r))

@@ -45,12 +45,13 @@ struct containerd_call {
 };
 
 /*
- * Calls method (one of the prefixes above and its name) in namespace ns. done() is called once,
+ * Calls method (one of the prefixes above and its name) in namespace ns. lease: what the call
+ * makes becomes part of it, so that it is not collected; NULL = none. done() is called once,
  * from the loop, unless the call is canceled. Returns 0, or negative with err; then done() is not
  * called.
  */
 int containerd_call(struct containerd *c, struct containerd_call *call, const char *ns,
-		    const char *method, const ProtobufCMessage *request,
+		    const char *lease, const char *method, const ProtobufCMessage *request,
 		    const ProtobufCMessageDescriptor *reply_type, nsec_t deadline,
 		    void (*done)(struct containerd_call *call, int r, const void *reply,
 				 const struct error *err),

@@ -291,7 +291,7 @@ int containerd_write(struct containerd *c, struct containerd_copy *copy, struct 
 						    .drained = write_drained,
 						    .ended = write_ended };
 	struct grpc_field fields[] = { CONTAINERD_NAMESPACE(ns),
-				       { "containerd-lease", bytes_of(lease, strlen(lease)) } };
+				       CONTAINERD_LEASE(lease) };
 	int r = begin(c, copy, loop, fd, done, err);
 
 	if (r == 0)

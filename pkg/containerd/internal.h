@@ -16,6 +16,11 @@ struct containerd {
 		"containerd-namespace", bytes_of(ns, strlen(ns))                                   \
 	}
 
+#define CONTAINERD_LEASE(id)                                                                       \
+	{                                                                                          \
+		"containerd-lease", bytes_of(id, strlen(id))                                       \
+	}
+
 /* Fills err from an answer that is not OK; returns its code. */
 int containerd_error(const struct grpc_status *status, const char *what, struct error *err);
 /* "Checkpoint" of a method's path. */

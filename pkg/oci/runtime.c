@@ -2,10 +2,13 @@
 #include "oci/runtime.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "base/path.h"
 #include "oci/runtime_log.h"
@@ -25,7 +28,7 @@ struct runtime_call {
 	struct command cmd;
 	struct runtime *rt;
 	const char *what; /* "OCI runtime create failed" */
-	struct runtime_log log;
+	off_t mark; /* where the log ended before */
 	/* Optional: turns a failure into what the caller is to see; may say that it is none. */
 	int (*judge)(struct runtime_call *call, int r, struct error *err);
 	runtime_result done; /* NULL: forgotten */
@@ -134,25 +137,26 @@ static bool output_has(const struct runtime_call *call, const char *text)
 	return strcasestr(buf_str(&call->cmd.out), text) != NULL;
 }
 
-/* The error as containerd's own shim words it: pkg/process/init.go, runtimeError(). */
 static int explain(struct runtime_call *call, struct error *err)
 {
+	_cleanup_buf_ struct buf how = BUF_LIMIT(ERROR_TEXT_MAX);
+	const struct command *cmd = &call->cmd;
 	struct error exit = ERROR_NULL;
-	char msg[ERROR_TEXT_MAX];
-	int r = command_result(&call->cmd, call->rt->binary, &exit), got;
+	int r = command_result(cmd, call->rt->binary, &exit);
 
 	if (r == 0)
 		return 0;
-	got = runtime_log_error(&call->log, msg, sizeof(msg));
-	if (got > 0)
-		(void)error_set(err, r, "%s: %s", call->what, msg);
-	else if (got < 0)
-		(void)error_set(err, r, "%s: unable to retrieve OCI runtime error (%s): %s",
-				call->what, strerror(-got), exit.text);
+	/* go-runc's words, with what the runtime printed behind them. */
+	if (WIFEXITED(cmd->status))
+		r = buf_printf(&how, "%s did not terminate successfully: exit status %d",
+			       call->rt->binary, WEXITSTATUS(cmd->status));
 	else
-		(void)error_set(err, r, "%s: %s: %s", call->what, exit.text,
-				buf_str(&call->cmd.out));
-	if (err)
+		r = buf_append_str(&how, exit.text);
+	if (r == 0 && buf_len(&cmd->out))
+		(void)buf_printf(&how, ": %.512s", buf_str(&cmd->out));
+	r = runtime_log_failure(AT_FDCWD, call->rt->log, call->mark, call->what, buf_str(&how),
+				err);
+	if (exit.reason != REASON_NONE)
 		err->reason = exit.reason;
 	return r;
 }
@@ -212,7 +216,7 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	call->judge = req->judge;
 	call->done = done;
 	call->data = data;
-	runtime_log_begin(&call->log, rt->log);
+	call->mark = runtime_log_mark(AT_FDCWD, rt->log);
 	r = command_start(&call->cmd, rt->loop, rt->reaper, &s,
 			  s.n_fds ? 0 : COMMAND_CAPTURE_STDOUT | COMMAND_CAPTURE_STDERR,
 			  req->input,

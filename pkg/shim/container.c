@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/containerd/events.pb-c.h"
+#include "base/log.h"
+#include "cgroup/controllers.h"
+
 int container_new(struct container **ret, struct shim *shim, const char *id, const char *path,
 		  struct error *err)
 {
@@ -39,10 +43,10 @@ void container_unref(struct container *c)
 		return;
 	if (c->init.c)
 		process_done(&c->init);
-	oom_close(&c->oom);
-	cgroup_done(&c->cgroup);
+	oom_watch_stop(&c->oom);
+	cgroup_close(&c->cgroup);
 	runtime_done(&c->rt);
-	options_done(&c->options);
+	runtime_options_done(&c->options);
 	bundle_done(&c->bundle);
 	free(c->checkpoint);
 	free(c->id);
@@ -86,4 +90,31 @@ void container_retire(struct container *c)
 	list_remove(&c->node);
 	c->ready = false;
 	container_unref(c);
+}
+
+static void killed_by_kernel(struct oom_watch *w)
+{
+	struct container *c = container_of(w, struct container, oom);
+	Events__TaskOOM event = EVENTS__TASK_OOM__INIT;
+
+	event.container_id = c->id;
+	shim_publish(c->shim, "/tasks/oom", "containerd.events.TaskOOM", &event.base);
+}
+
+void container_find_cgroup(struct container *c)
+{
+	struct error err = ERROR_NULL;
+
+	if (cgroup_open_pid(&c->cgroup, &c->shim->cgroups, c->init.pid, &err) < 0) {
+		log_warning("the container has no cgroup that can be found",
+			    F_STR("container", c->id), F_ERR(&err));
+		return;
+	}
+	if (controllers_enable(&c->cgroup, &err) < 0)
+		log_warning("cgroup controllers cannot be enabled", F_STR("container", c->id),
+			    F_ERR(&err));
+	err = ERROR_NULL;
+	if (oom_watch_start(&c->oom, c->shim->loop, &c->cgroup, killed_by_kernel, &err) < 0)
+		log_warning("out-of-memory kills cannot be watched", F_STR("container", c->id),
+			    F_ERR(&err));
 }

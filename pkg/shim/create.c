@@ -7,6 +7,7 @@
 #include "shim/task.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +19,16 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "mnt/mnt.h"
+#include "shim/gpu.h"
+
+#define UNDO_PATIENCE (100 * NSEC_PER_MSEC)
 
 struct create {
 	struct ttrpc_call *call;
 	const Task__CreateTaskRequest *req; /* lives as long as the call */
 	struct container *c;
 	struct flow flow;
+	struct agent_op *agent;
 	bool created;
 };
 
@@ -38,6 +43,48 @@ static void resume_with(void *data, int r, const struct error *err, struct bytes
 
 	(void)output;
 	flow_resume(&cr->flow, r, err);
+}
+
+/* --- prepare -------------------------------------------------------------------------------- */
+
+static void prepare_replied(void *data, const struct agent_reply *reply)
+{
+	(void)data; /* progress; a PREPARE gives no orders */
+	(void)reply;
+}
+
+static void prepare_ended(void *data, int r, const struct error *err)
+{
+	struct create *cr = data;
+
+	cr->agent = NULL;
+	flow_resume(&cr->flow, r, err);
+}
+
+/*
+ * From the node's store: before the root file system is mounted, the agent verifies the checkpoint
+ * and puts the changed files back. What does not fit fails here; nothing ever starts cold.
+ */
+static int step_prepare(struct flow *f, struct error *err)
+{
+	static const struct agent_ops agent_ops = { .reply = prepare_replied,
+						    .ended = prepare_ended };
+	struct create *cr = create_of(f);
+	struct container *c = cr->c;
+	struct agent_request req;
+	int r;
+
+	if (!c->intent.restore_from)
+		return 0;
+	r = gpu_request(c, AGENT_RESTORE, ttrpc_call_arena(cr->call), &req, err);
+	if (r < 0)
+		return r;
+	req.prepare = true;
+	req.checkpoint_ref = c->intent.restore_from;
+	req.timeout_ms = gpu_timeout_ms(cr->call);
+	r = agent_op_open(&cr->agent, c->shim->loop, c->shim->settings.agent_socket, &req,
+			  gpu_stream_deadline(c, cr->call), &agent_ops, cr, err);
+	return r < 0 ? r : FLOW_WAIT;
 }
 
 /* --- mount ---------------------------------------------------------------------------------- */
@@ -88,7 +135,7 @@ static int undo_mount(struct flow *f, struct error *err)
 		return 0;
 	r = rootfs_path(c, rootfs);
 	if (r == 0)
-		r = mnt_unmount_all(rootfs, err);
+		r = mnt_unmount_all(rootfs, UNDO_PATIENCE, err);
 	c->mounted = false;
 	return r;
 }
@@ -123,7 +170,7 @@ static int step_create(struct flow *f, struct error *err)
 	struct spawn io = { 0 };
 	int r;
 
-	if (c->checkpoint)
+	if (c->restore)
 		return 0;
 	r = PATH_PRINTF(pid_file, "%s/init.pid", c->path);
 	if (r < 0)
@@ -153,7 +200,7 @@ static int step_attach(struct flow *f, struct error *err)
 	struct container *c = create_of(f)->c;
 
 	(void)err;
-	return c->checkpoint ? 0 : process_attach_stdio(&c->init, f);
+	return c->restore ? 0 : process_attach_stdio(&c->init, f);
 }
 
 static int step_register(struct flow *f, struct error *err)
@@ -161,7 +208,7 @@ static int step_register(struct flow *f, struct error *err)
 	struct container *c = create_of(f)->c;
 	int r;
 
-	if (c->checkpoint)
+	if (c->restore)
 		return 0;
 	r = process_read_pid(c->path, "init.pid", &c->init.pid, err);
 	if (r < 0)
@@ -171,6 +218,7 @@ static int step_register(struct flow *f, struct error *err)
 }
 
 static const struct flow_step steps[] = {
+	{ "prepare", step_prepare, NULL, NULL },
 	{ "mount", step_mount, undo_mount, NULL },
 	{ "stdio", step_stdio, undo_stdio, NULL },
 	{ "create", step_create, undo_create, NULL },
@@ -210,7 +258,7 @@ static void done(struct flow *f, int r, const struct error *err)
 		call_fail(cr->call, err);
 		container_retire(c);
 	} else {
-		process_set_state(&c->init, c->checkpoint ? PROCESS_CREATED_CHECKPOINT
+		process_set_state(&c->init, c->restore ? PROCESS_CREATED_CHECKPOINT
 							  : PROCESS_CREATED);
 		container_publish(c);
 		publish_create(cr);
@@ -237,27 +285,52 @@ static bool id_taken(const struct shim *shim, const char *id)
 	return false;
 }
 
+/* What containerd 1.6 and 1.7 do by themselves, but only for runc's own type. */
+static const char *images_of(const struct container *c, const Task__CreateTaskRequest *req)
+{
+	if (*req->checkpoint)
+		return req->checkpoint;
+	if (*c->options.criu_image_path && access(c->options.criu_image_path, F_OK) == 0)
+		return c->options.criu_image_path;
+	return NULL;
+}
+
+static int load_bundle(struct container *c, struct error *err)
+{
+	_cleanup_close_ int fd = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return error_sys(err, errno, "open the bundle %s", c->path);
+	r = bundle_read(fd, &c->shim->settings.gpu.device_prefixes, &c->bundle, err);
+	if (r == 0)
+		r = bundle_intent(&c->bundle, &c->intent, err);
+	if (r == 0)
+		r = runtime_options_write(fd, &c->options, err);
+	return r;
+}
+
 static int load(struct container *c, const Task__CreateTaskRequest *req, struct error *err)
 {
 	const Ctd__Any *any = req->options;
-	const char *image;
+	const char *images;
 	int r;
 
-	r = options_decode(&c->options, any ? any->type_url : "",
-			   any ? bytes_of(any->value.data, any->value.len) : bytes_of(NULL, 0),
-			   err);
+	r = runtime_options_parse(any ? any->type_url : "",
+				  any ? bytes_of(any->value.data, any->value.len)
+				      : bytes_of(NULL, 0),
+				  &c->options, err);
+	if (r == 0)
+		r = load_bundle(c, err);
 	if (r < 0)
 		return r;
-	r = bundle_read(&c->bundle, c->path, &c->shim->settings, err);
-	if (r < 0)
-		return r;
-	r = options_save(&c->options, c->path, err);
-	if (r < 0)
-		return r;
-	/* containerd 1.6 and 1.7 do this themselves, but only for runc's own type. */
-	image = *req->checkpoint ? req->checkpoint : c->options.criu_image_path;
-	if (*req->checkpoint || (*image && access(image, F_OK) == 0)) {
-		c->checkpoint = strdup(image);
+	if (c->options.unknown)
+		log_warning("unknown runtime options", F_STR("container", c->id),
+			    F_STR("keys", c->options.unknown));
+	images = images_of(c, req);
+	c->restore = images || c->intent.restore_from;
+	if (images) {
+		c->checkpoint = strdup(images);
 		if (!c->checkpoint)
 			return error_set(err, -ENOMEM, "out of memory");
 	}

@@ -19,13 +19,17 @@
 
 #define DRAIN_MAX (10 * NSEC_PER_SEC) /* as 2.x */
 #define EXIT_MAX  (10 * NSEC_PER_SEC)
+/* containerd's own patience with a busy mount: 50 times 50 ms. */
+#define UNMOUNT_MAX   (2500 * NSEC_PER_MSEC)
+#define UNMOUNT_PAUSE (50 * NSEC_PER_MSEC)
 
 struct delete {
 	struct op *op;
 	struct process *p;
 	struct container *c;
 	struct flow flow;
-	struct timer exit_timer;
+	struct timer timer;
+	nsec_t give_up;
 	bool runtime_done; /* it has been removed there already */
 };
 
@@ -68,13 +72,13 @@ static void exit_told(struct process *p)
 	struct delete *d = p->exit_data;
 
 	p->exit_hook = NULL;
-	timer_cancel(&d->exit_timer);
+	timer_cancel(&d->timer);
 	flow_resume(&d->flow, 0, NULL);
 }
 
 static void exit_overdue(struct timer *t)
 {
-	struct delete *d = container_of(t, struct delete, exit_timer);
+	struct delete *d = container_of(t, struct delete, timer);
 
 	log_warning("the runtime has deleted a container whose init has not exited",
 		    F_STR("container", d->c->id), F_INT("pid", d->p->pid));
@@ -91,7 +95,7 @@ static int step_await_exit(struct flow *f, struct error *err)
 		return 0;
 	d->p->exit_hook = exit_told;
 	d->p->exit_data = d;
-	timer_set(d->c->shim->loop, &d->exit_timer, time_now() + EXIT_MAX, exit_overdue);
+	timer_set(d->c->shim->loop, &d->timer, time_now() + EXIT_MAX, exit_overdue);
 	return FLOW_WAIT;
 }
 
@@ -123,32 +127,53 @@ static int step_runtime(struct flow *f, struct error *err)
 	return remove_at_runtime(d, err);
 }
 
-static int step_unmount(struct flow *f, struct error *err)
+static void unmount(struct timer *t)
 {
-	struct delete *d = delete_of(f);
+	struct delete *d = container_of(t, struct delete, timer);
+	struct error err = ERROR_NULL;
 	char path[PATH_MAX];
 	int r;
 
-	if (!d->p->init) {
-		if (PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id) == 0)
-			(void)unlink(path);
-		return 0;
-	}
-	if (!d->c->mounted)
-		return 0;
 	r = PATH_PRINTF(path, "%s/rootfs", d->c->path);
 	if (r == 0)
-		r = mnt_unmount_all(path, err);
+		r = mnt_unmount_all(path, 0, &err);
+	if (r == -EBUSY && time_now() < d->give_up) {
+		timer_set(d->c->shim->loop, t, time_now() + UNMOUNT_PAUSE, unmount);
+		return;
+	}
+	d->c->mounted = r < 0;
 	if (r < 0)
-		return error_wrap(err, r, "failed rootfs umount");
-	d->c->mounted = false;
+		(void)error_wrap(&err, r, "failed rootfs umount");
+	flow_resume(&d->flow, r, &err);
+}
+
+static int step_unmount(struct flow *f, struct error *err)
+{
+	struct delete *d = delete_of(f);
+
+	(void)err;
+	if (!d->p->init || !d->c->mounted)
+		return 0;
+	d->give_up = time_now() + UNMOUNT_MAX;
+	timer_set(d->c->shim->loop, &d->timer, time_now(), unmount);
+	return FLOW_WAIT;
+}
+
+static int step_tidy(struct flow *f, struct error *err)
+{
+	struct delete *d = delete_of(f);
+	char path[PATH_MAX];
+
+	(void)err;
+	if (!d->p->init && PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id) == 0)
+		(void)unlink(path);
 	return 0;
 }
 
 static const struct flow_step steps[] = {
 	{ "kill", step_kill_created, NULL, NULL }, { "exit", step_await_exit, NULL, NULL },
 	{ "drain", step_drain, NULL, NULL },	   { "runtime", step_runtime, NULL, NULL },
-	{ "unmount", step_unmount, NULL, NULL },
+	{ "unmount", step_unmount, NULL, NULL },   { "tidy", step_tidy, NULL, NULL },
 };
 
 static void publish_delete(const struct process *p)
@@ -170,7 +195,7 @@ static void done(struct flow *f, int r, const struct error *err)
 	struct process *p = d->p;
 	Ctd__Timestamp at;
 
-	timer_cancel(&d->exit_timer);
+	timer_cancel(&d->timer);
 	if (r < 0) {
 		log_error("delete failed", F_STR("container", d->c->id), F_STR("process", p->id),
 			  F_ERR(err));

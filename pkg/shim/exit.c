@@ -11,6 +11,7 @@
 
 #include "api/containerd/events.pb-c.h"
 #include "base/log.h"
+#include "shim/exit_status.h"
 #include "shim/reply.h"
 
 static void publish_exit(const struct process *p)
@@ -29,8 +30,10 @@ static void publish_exit(const struct process *p)
 static void finish_init(struct container *c)
 {
 	/* A kill by the kernel is only now certain to be counted, and must be told first. */
-	oom_check(&c->oom);
+	oom_watch_check(&c->oom);
 	process_set_exited(&c->init, &c->init.exit);
+	exit_status_write(c->path, &(struct exit_status){ c->init.pid, c->init.exit_status,
+							  c->init.exited_at });
 	publish_exit(&c->init);
 	container_unref(c);
 }
@@ -55,7 +58,7 @@ static void kill_rest(struct container *c)
 	struct error err = ERROR_NULL;
 	int r = 0;
 
-	if (bundle_shares_pid_namespace(&c->bundle)) {
+	if (!c->bundle.own_pid_namespace) {
 		r = runtime_kill(&c->rt, SIGKILL, true, init_killed_all, c, &err);
 		if (r == 0)
 			return;

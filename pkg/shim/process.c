@@ -153,7 +153,7 @@ static void stdio_done(struct stdio *io, int r, const struct error *err)
 
 int process_prepare_stdio(struct process *p, struct flow *f, struct error *err)
 {
-	const struct options *o = &p->c->options;
+	const struct runtime_options *o = &p->c->options;
 	int r = stdio_prepare(&p->io, o->io_uid, o->io_gid, p->c->shim->ns, p->id, stdio_done, err);
 
 	p->io_flow = f;

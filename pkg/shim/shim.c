@@ -90,7 +90,9 @@ static int set_up(struct shim *shim, const struct args *args, int listen_fd, str
 	if (r < 0)
 		return r;
 	log_set_level(args->debug ? LOG_DEBUG : shim->settings.log_level);
-	r = loop_new(&shim->loop);
+	r = cgroup_host_open(&shim->cgroups, cgroup_mode_at(CGROUP_ROOT), CGROUP_ROOT, "/proc", err);
+	if (r == 0)
+		r = loop_new(&shim->loop);
 	if (r == 0)
 		r = signals_open(shim->loop, &shim->signals, signos, caught);
 	if (r == 0)
@@ -115,6 +117,7 @@ static void tear_down(struct shim *shim)
 		container_retire(c);
 	signals_close(&shim->signals);
 	loop_free(shim->loop);
+	cgroup_host_close(&shim->cgroups);
 	shim_settings_done(&shim->settings);
 }
 

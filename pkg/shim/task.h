@@ -9,13 +9,14 @@
  *	exec.c       Exec, Start of an exec              delete.c     Delete
  *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
  *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
+ *	gpu_checkpoint.c, gpu.c  their GPU side, with the agent (hooks/)
  */
 #ifndef KYB_SHIM_TASK_H
 #define KYB_SHIM_TASK_H
 
 #include "cgroup/cgroup.h"
 #include "cgroup/oom.h"
-#include "conf/settings.h"
+#include "conf/shim_settings.h"
 #include "event/flow.h"
 #include "event/gate.h"
 #include "event/lane.h"
@@ -36,6 +37,7 @@ struct shim {
 	struct ttrpc_server *server;
 	struct publisher *publisher;
 	struct shim_settings settings;
+	struct cgroup_host cgroups;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
 	const char *socket_path; /* "" = not ours to remove */
@@ -54,6 +56,7 @@ enum process_state {
 };
 
 struct container;
+struct checkpoint;
 
 struct process {
 	struct container *c; /* for an exec: a counted reference */
@@ -87,19 +90,22 @@ struct container {
 	bool ready; /* Create has succeeded; before that nobody can see it */
 	char *id, *path; /* path: the bundle's folder */
 	struct bundle bundle;   /* what its config.json says */
-	struct options options; /* runtime options */
+	struct bundle_intent intent;
+	struct runtime_options options;
 	struct runtime rt;
 	struct cgroup cgroup;
-	struct oom oom;
+	struct oom_watch oom;
 	struct process init;
 	struct list execs;
 	struct gate exec_gate; /* closed while the container is dumped */
+	struct checkpoint *checkpointing; /* by the agent; NULL = not */
 	bool pausing;
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
 	bool init_waits;  /* its exit is told once the last exec is gone */
 	unsigned int running_execs;
 	char *checkpoint; /* images to restore from, or NULL */
+	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
 };
 
 /* --- process.c ------------------------------------------------------------------------------ */
