@@ -12,8 +12,8 @@
 
 #include "base/cleanup.h"
 #include "gpu/calls.h"
-#include "gpu/worker-private.h"
 #include "gpu/outcome.h"
+#include "gpu/worker-private.h"
 #include "proc/spawn.h"
 
 #define READS_A_ROUND 64
