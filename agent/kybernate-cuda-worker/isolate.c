@@ -19,11 +19,21 @@
 #include "base/cleanup.h"
 
 /*
- * CAP_SYS_PTRACE: the driver reaches the target through its files in /proc, which the kernel
- * guards with a ptrace check. CAP_SYS_ADMIN: what NVIDIA's kernel driver asks for wherever it
- * wants an administrator (NV_IS_SUSER() in its nv-linux.h).
+ * How the driver reaches its target is its secret; known is that it goes through /proc/PID
+ * (cuda-checkpoint #41), that a caller of the same user needs nothing at all (CRIU #3089), and
+ * that CAP_SYS_PTRACE does for others (cuda-checkpoint #58). Kept, until a real GPU shows which
+ * of them can go:
+ *	SYS_PTRACE	the kernel's check in front of /proc/PID/fd, mem and the like
+ *	DAC_OVERRIDE,
+ *	DAC_READ_SEARCH	the same files belong to the target's user, with modes such as 0500
+ *	KILL		in case it signals the target's restore thread
+ *	SYS_ADMIN	NVIDIA's kernel driver asks for it where it wants an administrator
+ *			(NV_IS_SUSER() in its nv-linux.h)
+ * Gone are, among others, MKNOD and SYS_MODULE: nvidia-modprobe cannot make device nodes or load
+ * modules from here. That is the node's business, and is said when it was forgotten.
  */
-static const int kept[] = { CAP_SYS_PTRACE, CAP_SYS_ADMIN };
+static const int kept[] = { CAP_SYS_PTRACE, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_KILL,
+			    CAP_SYS_ADMIN };
 
 /*
  * The driver's behaviour must not hang on the agent's surroundings: devices in PCI order as

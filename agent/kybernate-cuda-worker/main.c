@@ -15,7 +15,6 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "gpu/capability.h"
 #include "gpu/service.h"
 #include "isolate.h"
 
@@ -24,23 +23,12 @@ struct options {
 	int fd, parent;
 };
 
-static int print_drivers(void)
-{
-	_cleanup_buf_ struct buf text = BUF_NULL;
-
-	if (gpu_drivers_markdown(&text) < 0 || fputs(buf_str(&text), stdout) == EOF ||
-	    fflush(stdout) == EOF)
-		return 1;
-	return 0;
-}
-
 static int usage(FILE *to, int status)
 {
-	(void)fprintf(to, "usage: kybernate-cuda-worker --fd=N [--parent=PID] [--libcuda=LIBRARY] "
-			  "[--libnvml=LIBRARY]\n"
-			  "       kybernate-cuda-worker --drivers | --version\n"
-			  "The first form is for kybernate-agent. --drivers prints what each driver\n"
-			  "branch offers, as Markdown.\n");
+	(void)fprintf(to, "usage: kybernate-cuda-worker --fd=N [--parent=PID] [--libcuda=LIBRARY]\n"
+			  "                             [--libnvml=LIBRARY]\n"
+			  "       kybernate-cuda-worker --version\n"
+			  "The first form is for kybernate-agent; it is of no use to anybody else.\n");
 	return status;
 }
 
@@ -52,7 +40,6 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "parent", required_argument, NULL, 'p' },
 		{ "libcuda", required_argument, NULL, 'c' },
 		{ "libnvml", required_argument, NULL, 'n' },
-		{ "drivers", no_argument, NULL, 'd' },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -76,8 +63,6 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'n':
 			o->service.libnvml = optarg;
 			break;
-		case 'd':
-			return print_drivers();
 		case 'v':
 			return puts("kybernate-cuda-worker " KYB_VERSION) == EOF;
 		case 'h':

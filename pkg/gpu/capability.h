@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What each NVIDIA driver branch offers for checkpoints, in one table: it decides at run time what
- * we use, and docs/drivers.md is printed from it (kybernate-cuda-worker --drivers; a unit test
- * fails when the page is stale).
+ * we use, and docs/drivers.md is printed from it (drivers-doc.c).
  *
  * The branch that counts is that of the libcuda.so.1 in use, told by cuDriverGetVersion(): the
  * kernel module may be older (cuda-compat packages). And a capability is claimed only when the
@@ -14,8 +13,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "base/buf.h"
 
 enum gpu_cap {
 	GPU_CAP_CHECKPOINT = 1 << 0,     /* the six cuCheckpointProcess* entry points */
@@ -34,13 +31,6 @@ struct gpu_branch {
 	const char *adds, *lacks;
 };
 
-/* A driver bug or trait that this project has to know of. */
-struct gpu_issue {
-	const char *source;        /* where it is reported */
-	unsigned int first, last;  /* branches; last 0 = not known to be fixed, first 0 = all */
-	const char *what, *guard;  /* what happens; what we do so that it does not */
-};
-
 /* What was found out about the driver in use. */
 struct gpu_facts {
 	int cuda_version;        /* cuDriverGetVersion() */
@@ -48,23 +38,19 @@ struct gpu_facts {
 	bool operation_complete; /* cuCheckpointOperationComplete too */
 };
 
-/* The tables, oldest branch first. */
+/* The table, oldest branch first. */
 const struct gpu_branch *gpu_branches(size_t *ret_n);
-const struct gpu_issue *gpu_issues(size_t *ret_n);
 
 /* The newest branch whose libcuda is not newer than this one, or NULL before r550. */
 const struct gpu_branch *gpu_branch_of_cuda(int cuda_version);
 /* 580 for "580.159.04"; 0 when the text is no driver version. */
 unsigned int gpu_branch_of_version(const char *driver_version);
-/* Does an issue concern this branch? */
-bool gpu_issue_concerns(const struct gpu_issue *issue, unsigned int branch);
 
 /* The capabilities that can be used: enum gpu_cap, 0 for a driver that is too old. */
 uint32_t gpu_capabilities(const struct gpu_facts *facts);
-/* "checkpoint", "gpu-pairs", ... for one bit; "?" for another number. Never NULL. */
+/* "checkpoint", "gpu-pairs", ... for one bit, or a person's words for it; "?" for another number.
+ * Never NULL. */
 const char *gpu_cap_name(enum gpu_cap cap);
-
-/* Appends the tables of docs/drivers.md as Markdown. Returns 0, -ENOMEM or -EMSGSIZE. */
-int gpu_drivers_markdown(struct buf *out);
+const char *gpu_cap_title(enum gpu_cap cap);
 
 #endif

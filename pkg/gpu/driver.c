@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "gpu/capability.h"
@@ -129,6 +130,17 @@ static void find_file(void *library, struct driver *d)
 		d->library[0] = 0;
 }
 
+/* What cuInit() misses most often, and says least about. */
+static const char *missing_node(void)
+{
+	static const char *const nodes[] = { "/dev/nvidiactl", "/dev/nvidia-uvm" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+		if (access(nodes[i], F_OK) < 0 && errno == ENOENT)
+			return nodes[i];
+	return NULL;
+}
+
 static int initialise(struct driver *d, struct error *err)
 {
 	struct gpu_facts facts = { 0 };
@@ -136,9 +148,13 @@ static int initialise(struct driver *d, struct error *err)
 
 	if (code == CUDA_CODE_SUCCESS)
 		code = d->calls.version(&facts.cuda_version);
-	if (code != CUDA_CODE_SUCCESS)
-		return error_reason(err, REASON_DRIVER_UNAVAILABLE, -ENODEV, "cuInit(): %s (%d)",
-				    driver_error_name(d, code), code);
+	if (code != CUDA_CODE_SUCCESS) {
+		const char *node = missing_node();
+
+		return error_reason(err, REASON_DRIVER_UNAVAILABLE, -ENODEV,
+				    "cuInit(): %s (%d)%s%s", driver_error_name(d, code), code,
+				    node ? ": there is no " : "", node ? node : "");
+	}
 	facts.checkpoint_calls = checkpoint_calls(&d->calls);
 	facts.operation_complete = d->calls.operation_complete != NULL;
 	d->cuda_version = facts.cuda_version;
@@ -177,8 +193,8 @@ int driver_usable(const struct driver *d, struct error *err)
 	if (d->caps & GPU_CAP_CHECKPOINT)
 		return 0;
 	return error_reason(err, REASON_DRIVER_TOO_OLD, -EOPNOTSUPP,
-			    "the driver speaks CUDA %d.%d and has no checkpoint API: that came with "
-			    "CUDA 12.8, driver branch 570",
+			    "the driver speaks CUDA %d.%d and has no checkpoint API: that came "
+			    "with CUDA 12.8, driver branch 570",
 			    d->cuda_version / 1000, d->cuda_version % 1000 / 10);
 }
 

@@ -55,7 +55,7 @@ int cuInit(unsigned int flags)
 	fake = p;
 	fake->calls[FAKE_INIT]++;
 	obey(&fake->scripts[FAKE_INIT]);
-	return fake->scripts[FAKE_INIT].code < 0 ? CUDA_CODE_SUCCESS : fake->scripts[FAKE_INIT].code;
+	return fake->scripts[FAKE_INIT].code < 0 ? 0 : fake->scripts[FAKE_INIT].code;
 }
 
 int cuDriverGetVersion(int *version)

@@ -236,9 +236,8 @@ int pool_submit(struct pool *p, struct pool_job *job)
 	/* Idle threads that are already meant for a ready job do not count. */
 	if (p->idle <= p->n_ready && p->threads < p->max_threads)
 		r = add_thread(p);
-	if (r == 0 || p->threads)
+	if (r == 0)
 		make_ready(p, job);
-	r = p->threads ? 0 : -EAGAIN;
 	unlock(p);
 	return r;
 }

@@ -42,8 +42,9 @@ int pool_new(unsigned int max_threads, nsec_t idle, struct pool **ret);
 void pool_free(struct pool *p);
 
 /*
- * Hands job over; key and run are set. Returns 0, or -EAGAIN when not even one thread could be
- * started: the job is not taken then. From the owner's thread.
+ * Hands job over; key and run are set. Returns 0, or -errno when a thread that it needs cannot be
+ * started: the job is not taken then, for others may be waiting for what it does. From the
+ * owner's thread.
  */
 int pool_submit(struct pool *p, struct pool_job *job);
 

@@ -143,7 +143,7 @@ struct gpu_hello {
 	uint32_t nvml;           /* 1: NVML is there */
 	uint64_t open_ns;        /* what opening took, cuInit() for the most part */
 	char driver_version[32]; /* "580.159.04": of the kernel module; "" = unknown */
-	char library[256];       /* the libcuda in use, symlinks resolved: its name has its version */
+	char library[256];       /* the libcuda in use, symlinks resolved: that has its version */
 	char nvml_text[GPU_TEXT_MAX]; /* why there is no NVML */
 	struct gpu_memory memory;
 };

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu/capability.h"
 
-#include <fcntl.h>
-#include <string.h>
-
-#include "base/fd.h"
 #include "gpu/cuda_abi.h"
 #include "tests/cmocka.h"
 
@@ -33,10 +29,9 @@ static void what_is_claimed_follows_from_what_was_found(void **state)
 	assert_int_equal(caps_of(0, true, false), api); /* the calls are there: they count */
 }
 
-static void the_tables_are_in_order(void **state)
+static void the_table_is_in_order(void **state)
 {
 	const struct gpu_branch *b;
-	const struct gpu_issue *issues;
 	size_t n;
 
 	(void)state;
@@ -50,15 +45,6 @@ static void the_tables_are_in_order(void **state)
 	assert_int_equal(gpu_branch_of_cuda(12080)->branch, 570);
 	assert_int_equal(gpu_branch_of_cuda(13005)->branch, 580);
 	assert_int_equal(gpu_branch_of_cuda(99990)->branch, 615);
-	issues = gpu_issues(&n);
-	for (size_t i = 0; i < n; i++) {
-		assert_true(issues[i].last == 0 || issues[i].last >= issues[i].first);
-		assert_null(strchr(issues[i].what, '|')); /* it goes into a Markdown table */
-		assert_null(strchr(issues[i].guard, '|'));
-	}
-	assert_true(gpu_issue_concerns(&issues[0], 580));
-	assert_true(gpu_issue_concerns(&issues[0], 595));
-	assert_false(gpu_issue_concerns(&issues[0], 570));
 }
 
 static void a_version_tells_its_branch(void **state)
@@ -79,31 +65,18 @@ static void every_capability_has_a_name(void **state)
 	(void)state;
 	for (uint32_t bit = 1; bit & GPU_CAP_ALL; bit <<= 1)
 		assert_string_not_equal(gpu_cap_name((enum gpu_cap)bit), "?");
+	for (uint32_t bit = 1; bit & GPU_CAP_ALL; bit <<= 1)
+		assert_string_not_equal(gpu_cap_title((enum gpu_cap)bit), "?");
 	assert_string_equal(gpu_cap_name((enum gpu_cap)(GPU_CAP_ALL + 1)), "?");
-}
-
-/* docs/drivers.md holds the tables as they are printed: kybernate-cuda-worker --drivers. */
-static void the_page_is_up_to_date(void **state)
-{
-	_cleanup_buf_ struct buf tables = BUF_NULL, page = BUF_NULL;
-
-	(void)state;
-	assert_int_equal(gpu_drivers_markdown(&tables), 0);
-	assert_int_equal(file_read(AT_FDCWD, DRIVERS_PAGE, &page), 0);
-	for (char *table = strtok((char *)(uintptr_t)buf_str(&tables), "\n"); table;
-	     table = strtok(NULL, "\n"))
-		if (!strstr(buf_str(&page), table))
-			fail_msg("docs/drivers.md lacks this line: %s", table);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_claimed_follows_from_what_was_found),
-		cmocka_unit_test(the_tables_are_in_order),
+		cmocka_unit_test(the_table_is_in_order),
 		cmocka_unit_test(a_version_tells_its_branch),
 		cmocka_unit_test(every_capability_has_a_name),
-		cmocka_unit_test(the_page_is_up_to_date),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu/pool.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/cmocka.h"
@@ -223,10 +225,46 @@ static void idle_threads_leave(void **state)
 	pool_free(p);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* Rather told at once than left waiting: others may wait for what this job does. */
+static void without_a_thread_a_job_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct work a = make(f, 1, 0), b = make(f, 2, 0), c = make(f, 1, 0);
+	struct rlimit old, none;
+
+#ifdef SANITIZED
+	skip(); /* they cannot live with a limit on address space */
+#endif
+	a.gate = &f->gate;
+	assert_int_equal(pool_submit(f->pool, &a.job), 0);
+	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+	none = (struct rlimit){ .rlim_cur = 1, .rlim_max = old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	assert_int_equal(pool_submit(f->pool, &b.job), -EAGAIN);
+	assert_int_equal(pool_submit(f->pool, &c.job), 0); /* behind a: needs none of its own */
+	assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+	atomic_store(&f->gate, true);
+	assert_ptr_equal(collect(f), &a);
+	assert_ptr_equal(collect(f), &c);
+	assert_null(pool_collect(f->pool));
+	assert_int_equal(pool_submit(f->pool, &b.job), 0);
+	assert_ptr_equal(collect(f), &b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+		/* First: libc keeps the stacks of threads that have left for later ones. */
+		T(without_a_thread_a_job_is_refused),
 		T(jobs_of_different_keys_run_together),
 		T(jobs_of_one_key_run_in_order),
 		T(no_more_threads_than_allowed),

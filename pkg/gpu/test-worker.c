@@ -543,6 +543,26 @@ static void pings_go_back_and_forth(void **state)
 	assert_int_equal(f->losses, 0);
 }
 
+/* We were stopped, or starved: the answers have been there all along. */
+static void our_own_delay_is_not_held_against_it(void **state)
+{
+	struct fixture *f = *state;
+	struct probe p[20] = { 0 };
+
+	f->config.ping_interval = 2 * NSEC_PER_MSEC;
+	f->config.ping_timeout = 40 * NSEC_PER_MSEC;
+	start(f, "good");
+	UNTIL(f, f->readies);
+	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
+		gpu_worker_lock(f->worker, &p[i].call, 1, 1, in_ms(40), done);
+		run_for(f, i * NSEC_PER_MSEC / 4);
+		(void)usleep(60 * 1000);
+		UNTIL(f, p[i].done);
+		assert_int_equal(p[i].call.result, 0);
+	}
+	assert_int_equal(f->losses, 0);
+}
+
 /* The driver may be installed later than we are. */
 static void a_driver_that_comes_later_is_found(void **state)
 {
@@ -610,6 +630,7 @@ static void one_that_does_not_die_has_no_successor(void **state)
 		(void)rmdir(FREEZER);
 		skip();
 	}
+	f->config.kill_timeout = 200 * NSEC_PER_MSEC;
 	start(f, "mute");
 	UNTIL(f, f->readies == 1);
 	(void)snprintf(pid, sizeof(pid), "%d", f->pids[0]);
@@ -651,6 +672,7 @@ int main(void)
 		T(a_call_is_not_kept_waiting_past_its_deadline),
 		T(a_main_thread_that_hangs_is_noticed),
 		T(pings_go_back_and_forth),
+		T(our_own_delay_is_not_held_against_it),
 		T(a_driver_that_comes_later_is_found),
 		T(canceling_and_forgetting),
 		T(one_that_does_not_die_has_no_successor),

@@ -12,13 +12,12 @@
 
 #include "base/cleanup.h"
 #include "gpu/calls.h"
-#include "gpu/worker-private.h"
 #include "gpu/outcome.h"
+#include "gpu/worker-private.h"
 #include "proc/spawn.h"
 
 #define READS_A_ROUND 64
-/* A killed process is reaped at once, unless a thread of it is held fast in the kernel. */
-#define REAP_TIME NSEC_PER_SEC
+#define READ_ALL      (2 * GPU_CALLS_MAX) /* more than there can be */
 
 /* Ids of our own requests; a call's id is larger, see calls.c. */
 #define ID_HELLO 1
@@ -33,6 +32,7 @@ struct gpu_worker {
 	enum gpu_worker_state state;
 	struct source sock;
 	struct child child;
+	pid_t pid; /* for messages; child.pid is 0 once it has been reaped */
 	/* Of the worker's life. DOWN: the next start is due. STARTING: it took too long. READY: the
 	 * next ping is due, or the last one's answer. DYING: it should have been reaped by now. */
 	struct timer life;
@@ -193,7 +193,7 @@ static void does_not_die(struct timer *t)
 	w->planned = false;
 	(void)error_wrap(&w->why, w->why.code,
 			 "CUDA worker %d was killed and does not die: it is held in the kernel",
-			 w->child.pid);
+			 w->pid);
 	set_state(w, GPU_WORKER_DYING, &w->why);
 	calls_fail_sent(&w->calls, &w->why);
 	calls_fail_queue(&w->calls, &w->why);
@@ -208,7 +208,7 @@ static void end_worker(struct gpu_worker *w, const struct error *why)
 	(void)close(w->sock.fd);
 	if (w->child.pid) /* not yet reaped, so the number is still its own */
 		(void)kill(w->child.pid, SIGKILL);
-	timer_set(w->loop, &w->life, time_add(time_now(), REAP_TIME), does_not_die);
+	timer_set(w->loop, &w->life, time_add(time_now(), w->config.kill_timeout), does_not_die);
 	set_state(w, GPU_WORKER_DYING, NULL);
 	arm_deadline(w);
 }
@@ -217,8 +217,7 @@ static void fail_worker(struct gpu_worker *w, int code, const char *what)
 {
 	struct error err;
 
-	(void)error_reason(&err, REASON_WORKER_FAILED, code, "CUDA worker %d %s", w->child.pid,
-			   what);
+	(void)error_reason(&err, REASON_WORKER_FAILED, code, "CUDA worker %d %s", w->pid, what);
 	end_worker(w, &err);
 }
 
@@ -229,7 +228,7 @@ static void exited(struct child *child, const struct exit_record *rec)
 	struct gpu_worker *w = container_of(child, struct gpu_worker, child);
 
 	/* What it had answered before it died still counts. */
-	receive(w, 2 * GPU_CALLS_MAX);
+	receive(w, READ_ALL);
 	if (w->state != GPU_WORKER_DYING) {
 		w->eof = true; /* a child of its own may hold the socket open */
 		fail_worker(w, -EIO, "ended");
@@ -252,6 +251,8 @@ static void deadline_over(struct timer *t)
 	nsec_t now = time_now();
 	struct error err;
 
+	/* If it was us who were late - stopped, or starved - the answers are here already. */
+	receive(w, READ_ALL);
 	calls_expire_queue(&w->calls, now, w->state == GPU_WORKER_READY ? &none : &w->last);
 	if (w->state == GPU_WORKER_READY && calls_expire_sent(&w->calls, now, &err)) {
 		end_worker(w, &err);
@@ -266,9 +267,10 @@ static void ping_due(struct timer *t)
 	struct gpu_worker *w = container_of(t, struct gpu_worker, life);
 	struct gpu_request req;
 
-	/* Replies that wait are read before timers run: this is no matter of our own delay. */
 	if (w->ping_sent) {
-		fail_worker(w, -ETIMEDOUT, "does not answer: its main thread hangs");
+		receive(w, READ_ALL); /* as above */
+		if (w->state == GPU_WORKER_READY && w->ping_sent)
+			fail_worker(w, -ETIMEDOUT, "does not answer: its main thread hangs");
 		return;
 	}
 	gpu_request_init(&req, GPU_OP_PING, ID_PING);
@@ -297,6 +299,9 @@ static void start_too_long(struct timer *t)
 	struct gpu_worker *w = container_of(t, struct gpu_worker, life);
 	char what[96];
 
+	receive(w, READ_ALL); /* as above */
+	if (w->state != GPU_WORKER_STARTING)
+		return;
 	(void)snprintf(what, sizeof(what), "did not open the driver in %" PRIu64 " ms",
 		       w->config.start_timeout / NSEC_PER_MSEC);
 	fail_worker(w, -ETIMEDOUT, what);
@@ -405,6 +410,7 @@ static int spawn_worker(struct gpu_worker *w, int fd, pid_t *ret_pid, struct err
 	struct spawn s = { .argv = argv,
 			   .envp = w->config.env ? w->config.env : no_env,
 			   .cwd = "/",
+			   .new_group = true, /* a terminal's signals are for the agent */
 			   .die_with_parent = true };
 	int n = 3;
 
@@ -444,6 +450,7 @@ static int open_worker(struct gpu_worker *w, struct error *err)
 		return r;
 	}
 	(void)TAKE_FD(ours); /* it is the source's now */
+	w->pid = pid;
 	reaper_watch(w->reaper, &w->child, pid, exited);
 	gpu_request_init(&req, GPU_OP_HELLO, ID_HELLO);
 	(void)send_request(w, &req); /* an empty socket takes it; a dead worker is noticed */

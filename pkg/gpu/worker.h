@@ -48,6 +48,7 @@ struct gpu_worker_config {
 	nsec_t start_timeout; /* until it has opened the driver: many GPUs take many seconds */
 	nsec_t ping_interval; /* how often it is asked whether it lives, */
 	nsec_t ping_timeout;  /* and when no answer means that it hangs */
+	nsec_t kill_timeout;  /* how long one that was killed may take to die: the driver tidies up */
 	/* The pause before the first restart, doubled each time up to the second; it is as the
 	 * first again once a worker has lived for a while. */
 	nsec_t backoff_min, backoff_max;
@@ -59,8 +60,9 @@ struct gpu_worker_config {
 	{                                                                                          \
 		.program = "kybernate-cuda-worker", .stderr_fd = 2,                                \
 		.start_timeout = 60 * NSEC_PER_SEC, .ping_interval = 5 * NSEC_PER_SEC,             \
-		.ping_timeout = 30 * NSEC_PER_SEC, .backoff_min = 100 * NSEC_PER_MSEC,             \
-		.backoff_max = 30 * NSEC_PER_SEC, .recheck = 60 * NSEC_PER_SEC                     \
+		.ping_timeout = 30 * NSEC_PER_SEC, .kill_timeout = 5 * NSEC_PER_SEC,               \
+		.backoff_min = 100 * NSEC_PER_MSEC, .backoff_max = 30 * NSEC_PER_SEC,              \
+		.recheck = 60 * NSEC_PER_SEC                                                       \
 	}
 
 enum gpu_worker_state {
