@@ -16,7 +16,7 @@
  * How long a killed child may take to die: one that waits for a dead disk inside the kernel does
  * not die at all. It has to be given up then, and reaped whenever it comes.
  */
-#define GRACE (5 * NSEC_PER_SEC)
+#define GRACE (2 * NSEC_PER_SEC)
 
 static void forget(struct bulk *b)
 {
@@ -61,25 +61,41 @@ static void check_over(struct bulk *b)
 		job_put_off(b->env->loop, &b->end, end);
 }
 
-static void give_up(struct timer *t)
-{
-	struct bulk *b = container_of(t, struct bulk, grace);
+static void grace_over(struct timer *t);
 
-	/* Gone, but its socket is still open somewhere; or killed, and still not gone. */
-	if (!b->exited)
-		(void)error_wrap(&b->err, b->err.code, "the store worker hangs in the kernel");
-	b->exited = b->closed = true;
-	check_over(b);
+static void set_grace(struct bulk *b)
+{
+	timer_set(b->env->loop, &b->grace, time_add(loop_now(b->env->loop), GRACE), grace_over);
 }
 
 /* Not yet reaped, so the number is still this process's. */
 static void kill_child(struct bulk *b)
 {
+	if (b->killed)
+		return;
+	b->killed = true;
 	if (b->child.pid)
 		(void)kill(b->child.pid, SIGKILL);
-	if (!b->grace.loop)
-		timer_set(b->env->loop, &b->grace, time_add(loop_now(b->env->loop), GRACE),
-			  give_up);
+	set_grace(b);
+}
+
+static void grace_over(struct timer *t)
+{
+	struct bulk *b = container_of(t, struct bulk, grace);
+
+	if (!b->exited && !b->killed) {
+		/* It has closed its socket, and should have ended with that. */
+		if (!b->err.code)
+			(void)error_reason(&b->err, REASON_STORE_FAILED, -EPROTO,
+					   "the store worker was killed: it did not end");
+		kill_child(b);
+		return;
+	}
+	/* Killed, and still not gone; or gone, but its socket is still open somewhere. */
+	if (!b->exited)
+		(void)error_wrap(&b->err, b->err.code, "the store worker hangs in the kernel");
+	b->exited = b->closed = true;
+	check_over(b);
 }
 
 static void time_over(struct timer *t)
@@ -109,9 +125,8 @@ static void exited(struct child *child, const struct exit_record *rec)
 	b->status = rec->status;
 	timer_cancel(&b->deadline);
 	/* What it has sent may still be on its way, but not for long. */
-	if (!b->closed && !b->grace.loop)
-		timer_set(b->env->loop, &b->grace, time_add(loop_now(b->env->loop), GRACE),
-			  give_up);
+	if (!b->closed)
+		set_grace(b);
 	check_over(b);
 }
 
@@ -134,6 +149,7 @@ static int input(struct conn *c, struct buf *in)
 		if (report.type == PROTOCOL_RESULT) {
 			b->result = report.result;
 			b->has_result = true;
+			set_grace(b); /* there is nothing left to do but to end */
 			continue;
 		}
 		if (!b->err.code && b->ops->progress)
@@ -149,12 +165,15 @@ static void closed(struct conn *c, int r)
 
 	conn_close(c);
 	b->closed = true;
-	if (r == -EBADMSG) {
+	/* That it closed its end is no news: how it ends tells more. */
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
 		b->has_result = false;
 		if (!b->err.code)
-			(void)error_reason(&b->err, REASON_STORE_FAILED, -EBADMSG,
+			(void)error_reason(&b->err, REASON_STORE_FAILED, r,
 					   "the store worker cannot be understood");
 		kill_child(b);
+	} else if (!b->exited && !b->killed) {
+		set_grace(b);
 	}
 	check_over(b);
 }
@@ -210,12 +229,12 @@ int bulk_start(struct bulk *b, const struct bulk_env *env, const struct protocol
 			      buf_len(&frame), &conn_ops);
 	else
 		(void)close(sockets[0]);
-	if (r == 0)
-		r = conn_write(&b->conn, buf_bytes(&frame).p, buf_len(&frame));
 	if (r < 0) {
 		bulk_release(b);
 		return failed(err, r);
 	}
+	/* If it is dead already, closed() and exited() follow. */
+	(void)conn_write(&b->conn, buf_bytes(&frame).p, buf_len(&frame));
 	if (deadline != NSEC_NEVER)
 		timer_set(env->loop, &b->deadline, deadline, time_over);
 	return 0;

@@ -45,7 +45,7 @@ struct bulk {
 	struct job end;
 	struct protocol_result result;
 	struct error err;      /* why it was stopped, or cannot be understood */
-	bool has_result, stopped, exited, closed;
+	bool has_result, killed, exited, closed;
 	int status;
 };
 
