@@ -379,9 +379,8 @@ static void start(struct grpc_call *call)
 	call->method = find_method(s, grpc_call_metadata(call, ":path"));
 	call->conn->phase = call->conn->phase == CONN_NEW ? CONN_OPEN : call->conn->phase;
 	s->stats.requests++;
-	if (call->method->kind != GRPC_BIDI)
-		call->receive_by = time_add(loop_now(s->loop), s->config.receive_timeout);
-	grpc_conn_wake(call->conn, call->receive_by);
+	if (call->method->kind == GRPC_BIDI)
+		call->receive_by = NSEC_NEVER;
 	grpc_conn_wake(call->conn, call->deadline);
 	if (call->method->ops->started)
 		call->method->ops->started(call);
@@ -417,7 +416,9 @@ struct grpc_call *grpc_call_new(struct grpc_conn *conn, int32_t id)
 	call->pipe.max_send = config->max_send;
 	call->pipe.max_unsent = config->max_unsent;
 	call->conn = conn;
-	call->deadline = call->receive_by = NSEC_NEVER;
+	call->deadline = NSEC_NEVER;
+	call->receive_by = time_add(loop_now(conn->server->loop), config->receive_timeout);
+	grpc_conn_wake(conn, call->receive_by);
 	list_append(&conn->calls, &call->node);
 	conn->n_calls++;
 	conn->server->stats.calls++;
@@ -452,6 +453,10 @@ nsec_t grpc_call_check(struct grpc_call *call, nsec_t now)
 		call->deadline = NSEC_NEVER;
 		reset(call, NGHTTP2_CANCEL);
 		grpc_call_tell(call, GRPC_END_DEADLINE);
+	} else if (call->receive_by <= now && !call->header_done) {
+		/* Until its header is whole, the connection is good for nothing else. */
+		call->receive_by = NSEC_NEVER;
+		h2_fail(&call->conn->h2, NGHTTP2_NO_ERROR, "half a header");
 	} else if (call->receive_by <= now) {
 		call->receive_by = NSEC_NEVER;
 		break_off(call, RPC_DEADLINE_EXCEEDED, "the request was not complete in time");
