@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where containerd's own shim is known not to do what the conformance tests ask of a shim.
+
+Each entry names a test, the releases concerned, and why. For those releases the test is expected
+to fail on the oracle; with always=True (the rule) it is an error if it passes, so the table cannot
+go stale unnoticed. Nothing here excuses our own shim from anything.
+"""
+import dataclasses
+
+from kyb import starter
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    why: str
+    since: tuple = (0,)      # first release concerned
+    until: tuple = (999,)    # first release no longer concerned
+    always: bool = True      # False: a race that the oracle sometimes wins
+    run: bool = True         # False: not even tried, it would hang or harm the machine
+
+
+DIFFERENCES = {
+    # --- test_bootstrap ---
+    "test_plain_answer_to_an_any": Difference(
+        "2.x answers JSON to everybody, which 1.6 cannot read", since=(2,)),
+    "test_plain_answer_to_no_input": Difference(
+        "2.x answers JSON to everybody, which 1.6 cannot read", since=(2,)),
+    "test_start_with_garbage_input_fails": Difference(
+        "options that cannot be read count as none", since=(1, 7)),
+    "test_start_takes_every_type_of_options": Difference(
+        "1.6 knows only containerd.runc.v1.Options", until=(1, 7)),
+    "test_daemon_has_no_descriptor_that_is_not_its_own": Difference(
+        "hands every inherited descriptor to its daemon"),
+    "test_address_file": Difference("2.x writes no address file", since=(2,)),
+    "test_group_socket_is_removed": Difference(
+        "2.x computes the socket to remove from the id, and leaks that of a group", since=(2,)),
+    "test_two_starts_of_a_group_at_once": Difference(
+        "takes a socket that is bound but not yet listening for a dead one", always=False),
+    "test_group_shares_a_shim": Difference("2.x writes no address file", since=(2,)),
+    "test_log_reader_gone": Difference(
+        "with -debug it can hang in an endless loop of logging the SIGPIPE", always=False),
+    "test_log_reader_stuck": Difference("can block in writing its log", always=False),
+    "test_both_versions_of_the_task_service": Difference("serves one version of Task only"),
+    "test_info": Difference("-info is new in 2.0", until=(2,)),
+    "test_info_echoes_the_options": Difference("-info is new in 2.0", until=(2,)),
+    "test_info_takes_every_type_of_options": Difference(
+        "-info is new in 2.0, and knows only containerd.runc.v1.Options"),
+    "test_info_without_features": Difference("-info is new in 2.0", until=(2,)),
+    # --- test_ttrpc ---
+    "test_stream_ids_must_rise": Difference("ttrpc 1.1 takes any id", until=(1, 7)),
+    "test_data_for_no_stream": (
+        Difference("ttrpc 1.1 knows no data frames", until=(1, 7)),
+        Difference("a data frame for an unknown stream panics the whole shim", since=(1, 7))),
+    "test_unknown_method_is_unimplemented[containerd.runtime.sandbox.v1.Sandbox-CreateSandbox]":
+        Difference("1.7 has a stub of the Sandbox service", since=(1, 7), until=(2,)),
+    "test_deadline_of_a_wait": Difference("Wait heeds the deadline from 2.2 on only",
+                                          until=(2, 2)),
+}
+
+
+def forgives(leftover, world, version):
+    """Whether something that a world left behind is known of the oracle (and has a test of its
+    own above), so that not every test has to fail for it."""
+    if version < (2,) or not leftover.startswith("socket "):
+        return False
+    alone = {starter.socket_path(world.grpc, world.namespace, c.id) for c in world.containers}
+    return leftover.removeprefix("socket unix://") not in alone
+
+
+def difference(item_name, version):
+    """The entry for a test item ('test_x[runc-v2-param]') and a release, or None.
+
+    An entry for 'test_x[param]' goes before one for 'test_x'.
+    """
+    name, _, rest = item_name.partition("[")
+    param = rest.rstrip("]").partition("-v2-")[2]
+    entry = DIFFERENCES.get(f"{name}[{param}]") or DIFFERENCES.get(name)
+    if entry is None:
+        return None
+    for one in entry if isinstance(entry, tuple) else (entry,):
+        if one.since <= version < one.until:
+            return one
+    return None
+
+
+def check_names(collected, complete):
+    """Every entry names a test that exists; only checked when all tests were collected."""
+    unknown = {name.partition("[")[0] for name in DIFFERENCES} - collected if complete else set()
+    assert not unknown, f"oracle.py names tests that do not exist: {unknown}"
