@@ -27,7 +27,11 @@ tr '\\0' '\\n' </proc/$$/environ >"$call.env"
 mv "$call.argv.new" "$call.argv"
 while [ -e "$dir/hold.$verb" ]; do sleep 0.02; done
 if [ -e "$dir/fail.$verb" ]; then cat "$dir/fail.$verb" >&2; exit 1; fi
-exec %(real)s "$@"
+if [ ! -e "$dir/after.$verb" ]; then exec %(real)s "$@"; fi
+%(real)s "$@"
+status=$?
+. "$dir/after.$verb"
+exit $status
 """
 
 
@@ -70,6 +74,10 @@ class FakeRuntime:
 
     def fail(self, verb, text="told to fail"):
         (self.folder / f"fail.{verb}").write_text(text + "\n", encoding="utf-8")
+
+    def after(self, verb, script):
+        """Shell commands to run in the bundle when the real runtime has done verb."""
+        (self.folder / f"after.{verb}").write_text(script + "\n", encoding="utf-8")
 
     def mend(self, verb):
         (self.folder / f"fail.{verb}").unlink()

@@ -28,7 +28,11 @@ def parent(pid):
 
 
 def command(pid):
-    data = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    """argv; empty for one that has gone."""
+    try:
+        data = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [part.decode(errors="replace") for part in data.split(b"\0")[:-1]]
 
 

@@ -112,6 +112,8 @@ class Stdio:
         self.err = Reader(self.stderr, keep) if stderr and read else None
         self._writer = None
 
+    reader = Reader  # for who opens the other ends later
+
     def _make(self, name):
         path = self.folder / name
         os.mkfifo(path, 0o700)

@@ -165,14 +165,18 @@ class Container(Process):
 
     # --- the Task API ---
 
-    def create(self, timeout=60, checkpoint="", **fields):
+    def create_request(self, **fields):
+        """The fields of a CreateTaskRequest."""
         request = {"id": self.id, "bundle": str(self.bundle), "rootfs": self.mounts,
                    "terminal": self.terminal, "stdin": self.io.stdin, "stdout": self.io.stdout,
-                   "stderr": self.io.stderr, "checkpoint": checkpoint}
+                   "stderr": self.io.stderr}
         if self.options is not None:
             request["options"] = self.options
         request.update(fields)
-        self.pid = self.task.do("Create", timeout, **request).pid
+        return request
+
+    def create(self, timeout=60, **fields):
+        self.pid = self.task.do("Create", timeout, **self.create_request(**fields)).pid
         return self.pid
 
     def run(self, timeout=60):
@@ -226,7 +230,11 @@ class Container(Process):
         return stats.type_url, kind.FromString(stats.value)
 
     def shutdown(self, now=False):
-        return self.task.do("Shutdown", id=self.id, now=now)
+        """Whether or not the shim lives to answer it."""
+        try:
+            self.task.do("Shutdown", id=self.id, now=now)
+        except ttrpc.Closed:
+            pass
 
     # --- what is on the machine ---
 
@@ -347,12 +355,20 @@ class World:
             self.containers.append(container)
         return container
 
-    def container(self, args=("probe", "sleep"), io=None, stdin=None, **more):
+    def container(self, args=("probe", "sleep"), io=None, stdin=None, options=None, **more):
         """define() and a running shim. io: 'null', 'pipes', 'stdin' (pipes with stdin) or an
-        object of stdio."""
+        object of stdio; options: those of the runtime, instead of options()."""
         container = self.define(args, **more)
+        if options is not None:
+            container.options = options
         container.io = self.io(container.id, io or "null", container.terminal)
         return container.launch(stdin)
+
+    def faked(self, args=("probe", "sleep"), **more):
+        """(container, FakeRuntime) with the one driven through the other."""
+        fake = self.fake_runtime()
+        return self.container(args, options=self.options(binary_name=str(fake.path)),
+                              **more), fake
 
     def running(self, args=("probe", "sleep"), **more):
         """container() that has been created and started."""
@@ -405,15 +421,24 @@ class World:
 
     def runtime(self, *argv):
         """The OCI runtime on this world's root, as a person would call it."""
+        return self._runtime(self.dir / "r" / self.namespace, *argv)
+
+    @staticmethod
+    def _runtime(root, *argv):
         systemd = ["--systemd-cgroup"] if env.DRIVER == "systemd" else []
-        return subprocess.run([env.RUNTIME, "--root", str(self.dir / "r" / self.namespace),
-                               *systemd, *argv], capture_output=True, text=True, check=False,
+        return subprocess.run([env.RUNTIME, "--root", str(root), *systemd, *argv],
+                              capture_output=True, text=True, check=False,
                               env=env.environment(), timeout=env.seconds(60))
+
+    def _runtime_roots(self):
+        """Ours, and the default one of a shim that was given no options."""
+        return [root for root in (self.dir / "r" / self.namespace,
+                                  pathlib.Path("/run/containerd/runc") / self.namespace)
+                if root.exists()]
 
     def runtime_ids(self):
         """Containers that the OCI runtime knows of."""
-        folder = self.dir / "r" / self.namespace
-        return sorted(os.listdir(folder)) if folder.exists() else []
+        return sorted(name for root in self._runtime_roots() for name in os.listdir(root))
 
     def leftovers(self):
         """What a world must not hold once its containers are deleted and its shims shut down."""
@@ -461,10 +486,7 @@ class World:
                     pass  # it exited just now
                 container.wait()
             container.delete()
-        try:
-            container.shutdown()
-        except (ttrpc.Error, ttrpc.Closed):
-            pass
+        container.shutdown()
 
     def close(self):
         """Ends and removes everything, whatever state it is in."""
@@ -473,8 +495,11 @@ class World:
             if container.task is not None:
                 container.task.close()
         procs.kill_all(self.shims())
-        for container_id in self.runtime_ids():
-            self.runtime("delete", "--force", container_id)
+        for root in self._runtime_roots():
+            for container_id in os.listdir(root):
+                self._runtime(root, "delete", "--force", container_id)
+            if not root.is_relative_to(self.dir):
+                shutil.rmtree(root)
         cgroups.remove(self.token)
         for made in self._ios:
             made.close()
