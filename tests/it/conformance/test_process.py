@@ -342,8 +342,8 @@ def test_id_can_be_used_again(world):
 
 def test_exec(world):
     container = world.running()
-    added = container.exec("e1", ["sh", "-c", "echo $A; pwd; exit 9"], io=world.io("e1"),
-                           env=["A=b"], cwd="/tmp")
+    added = container.exec("e1", ["sh", "-c", "echo $A; pwd; exit 9"], io="pipes", env=["A=b"],
+                           cwd="/tmp")
     state = added.state()
     assert (state.id, state.pid, added.status) == ("e1", 0, "CREATED")
     assert (state.stdout, state.stderr) == (added.io.stdout, added.io.stderr)
@@ -413,11 +413,10 @@ def test_exec_id_of_another_container(world):
 def test_exec_terminal_of_the_request_counts(world):
     """Not the one of the spec."""
     container = world.running()
-    io = world.io("e1")
-    added = container.exec("e1", ["probe", "tty"], io=io, terminal=False)
+    added = container.exec("e1", ["probe", "tty"], io="pipes", terminal=False)
     added.start()
     added.wait()
-    assert io.out.wait_end() == b"0 0 0\n"
+    assert added.io.out.wait_end() == b"0 0 0\n"
 
 
 @pytest.mark.only_ours("the reference takes an empty exec id for init")
@@ -441,12 +440,11 @@ def test_exec_with_a_broken_spec(world):
 def test_large_exec_spec(world):
     """Several 100 KiB: a file, not an argument."""
     container = world.running()
-    io = world.io("e1")
     # One argument may have 128 KiB, all together more.
-    added = container.exec("e1", ["sh", "-c", "echo $#", "sh", *["x" * 100_000] * 8], io=io)
+    added = container.exec("e1", ["sh", "-c", "echo $#", "sh", *["x" * 100_000] * 8], io="pipes")
     added.start()
     assert added.wait().exit_status == 0
-    assert io.out.wait_end() == b"8\n"
+    assert added.io.out.wait_end() == b"8\n"
     added.delete()
 
 
@@ -514,11 +512,10 @@ def test_execs_in_parallel(world):
     container = world.running()
 
     def one(n):
-        io = world.io(f"e{n}")
-        added = container.exec(f"e{n}", ["sh", "-c", f"echo {n}; exit {n}"], io=io)
+        added = container.exec(f"e{n}", ["sh", "-c", f"echo {n}; exit {n}"], io="pipes")
         added.start()
         answer = added.wait()
-        text = io.out.wait_end()
+        text = added.io.out.wait_end()
         added.delete()
         return answer.exit_status, text
 
@@ -561,10 +558,9 @@ def test_exit_while_exec_start_is_under_way(world):
 
 def test_kill_of_an_exec(world):
     container = world.running()
-    io = world.io("e1")
-    added = container.exec("e1", ["probe", "trap", "15", "77"], io=io)
+    added = container.exec("e1", ["probe", "trap", "15", "77"], io="pipes")
     added.start()
-    io.out.wait_for("ready")
+    added.io.out.wait_for("ready")
     added.kill(signal.SIGTERM)
     assert added.wait().exit_status == 77
     assert container.status == "RUNNING"
@@ -684,14 +680,13 @@ def test_descriptors_do_not_leak(world):
     pid = container.shim_pid()
 
     def life(n):
-        io = world.io(f"x{n}", "stdin")
-        added = container.exec(f"x{n}", ["probe", "sink"], io=io)
+        added = container.exec(f"x{n}", ["probe", "sink"], io="stdin")
         added.start()
-        io.open_stdin()
-        io.close_stdin()
+        added.io.open_stdin()
+        added.io.close_stdin()
         added.close_io()
         added.finish()
-        io.close()
+        added.io.close()
 
     life(0)
     before = until(lambda: sorted(t for t in procs.fds(pid).values()))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of containerd that a shim talks to: the ttrpc service that takes its events."""
+import contextlib
 import threading
 import time
 
@@ -41,11 +42,14 @@ class Sink:
         self._failures = 0
         self.attempts = 0
         self._changed = threading.Condition()
+        self._open = threading.Event()
+        self._open.set()
         self._server = ttrpc.Server(path, self._handle)
 
     def _handle(self, service, method, payload, metadata):
         if (service, method) != (SERVICE, "Forward"):
             raise ttrpc.Error(ttrpc.UNIMPLEMENTED, f"{service}/{method}")
+        self._open.wait()
         envelope = protos.events.ForwardRequest.FromString(payload).envelope
         with self._changed:
             self.attempts += 1
@@ -60,7 +64,17 @@ class Sink:
         with self._changed:
             self._failures = count
 
+    @contextlib.contextmanager
+    def silence(self):
+        """While this lasts calls get no answer at all; then they get it."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
     def stop(self):
+        self._open.set()
         self._server.stop()
 
     def start(self):

@@ -184,11 +184,10 @@ class Container(Process):
         self.create(timeout)
         return self.start()
 
-    def exec(self, exec_id, args, io=None, terminal=False, **process):
-        """Adds an exec without starting it."""
+    def exec(self, exec_id, args, io="null", terminal=False, **process):
+        """Adds an exec without starting it; io as for World.container()."""
         added = Exec(self, exec_id)
-        if io is not None:
-            added.io = io
+        added.io = self.world.io(f"{self.id}-{exec_id}", io, terminal)
         proc = spec.process(args, terminal=terminal, **process)
         self.task.do("Exec", id=self.id, exec_id=exec_id, terminal=terminal,
                      stdin=added.io.stdin, stdout=added.io.stdout, stderr=added.io.stderr,
