@@ -8,8 +8,6 @@ go stale unnoticed. Nothing here excuses our own shim from anything.
 import dataclasses
 import re
 
-from kyb import starter
-
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -17,7 +15,6 @@ class Difference:
     since: tuple = (0,)      # first release concerned
     until: tuple = (999,)    # first release no longer concerned
     always: bool = True      # False: a race that the oracle sometimes wins
-    run: bool = True         # False: not even tried, it would hang or harm the machine
 
 
 DIFFERENCES = {
@@ -100,6 +97,8 @@ DIFFERENCES = {
     "test_state_answers_during_a_dump": Difference("State waits for the lock that the dump holds"),
     # --- test_resources ---
     "test_update_of_another_type": Difference("takes whatever comes for LinuxResources"),
+    "test_out_of_memory": Difference("may miss it when the container is gone quickly",
+                                     always=False),
     # --- test_crash ---
     "test_delete_of_one_never_created": (
         Difference("cannot do without the file 'runtime'", until=(2,)),
@@ -109,13 +108,12 @@ DIFFERENCES = {
 }
 
 
-def forgives(leftover, world, version):
+def forgives(leftover, version):
     """Whether something that a world left behind is known of the oracle (and has a test of its
     own above), so that not every test has to fail for it."""
-    if version < (2,) or not leftover.startswith("socket "):
-        return False
-    alone = {starter.socket_path(world.grpc, world.namespace, c.id) for c in world.containers}
-    return leftover.removeprefix("socket unix://") not in alone
+    # 2.x leaks the socket of every group, and now and then any other: its ttrpc server may end
+    # the process (log.Fatal) before it gets to remove it.
+    return version >= (2,) and leftover.startswith("socket ")
 
 
 def difference(item_name, version):

@@ -223,38 +223,14 @@ def test_failure_while_paused(world):
 
 
 def test_failure_of_criu_itself(world):
-    """A process with a connection that cannot be dumped."""
-    container = world.running(["sh", "-c", "nc -l -p 1234 & sleep 1; nc 127.0.0.1 1234 & "
-                               "while :; do probe sleep 100; done"], edit=_loopback)
-    try:
-        until(lambda: "ESTABLISHED" in _netstat(container), timeout=10)
-    except AssertionError:
-        pytest.skip("no loopback connection in this container")
+    container = world.running(["probe", "undumpable"], io="pipes")
+    container.io.out.wait_for("ready")
     with pytest.raises(ttrpc.Error) as caught:
         container.checkpoint(image(world), options())
     assert "criu-dump.log" in caught.value.message
-    assert (container.bundle / "criu-dump.log").stat().st_size > 0
+    assert "Error" in (container.bundle / "criu-dump.log").read_text()
     assert container.status == "RUNNING"
-
-
-def _loopback(spec):
-    """Lets the container bring its own loopback up."""
-    for kind in ("bounding", "effective", "permitted"):
-        spec["process"]["capabilities"][kind] = \
-            spec["process"]["capabilities"][kind] + ["CAP_NET_ADMIN"]
-    args = spec["process"]["args"]
-    args[-1] = "ip link set lo up; " + args[-1]
-
-
-def _netstat(container):
-    added = container.exec("netstat", ["netstat", "-tn"], io="pipes")
-    added.start()
-    added.wait()
-    text = added.io.out.wait_end().decode()
-    added.delete()
-    added.io.close()
-    shutil.rmtree(added.io.folder)
-    return text
+    assert procs.alive(container.pid)
 
 
 def test_state_answers_during_a_dump(world):

@@ -8,16 +8,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/io_uring.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -341,6 +341,22 @@ static int do_echo(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * undumpable: holds something that CRIU cannot dump (an io_uring, or where that is forbidden a
+ * socket of the kernel's crypto API), prints 'ready', and sleeps.
+ */
+static int do_undumpable(int argc, char **argv)
+{
+	struct io_uring_params params = {0};
+
+	(void)argc;
+	(void)argv;
+	if (syscall(SYS_io_uring_setup, 4, &params) < 0 && socket(AF_ALG, SOCK_SEQPACKET, 0) < 0)
+		fail("undumpable");
+	say("ready\n");
+	return do_sleep(0, NULL);
+}
+
 /* rw FD: writes to FD and says on the exit status whether it could (0), else errno. */
 static int do_rw(int argc, char **argv)
 {
@@ -351,12 +367,13 @@ static const struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
-	{"bytes", do_bytes},   {"count", do_count},	{"echo", do_echo},
-	{"exit", do_exit},     {"fds", do_fds},		{"hog", do_hog},
-	{"ignore", do_ignore}, {"orphan", do_orphan},	{"reap", do_reap},
-	{"rw", do_rw},	       {"signals", do_signals}, {"sink", do_sink},
-	{"sleep", do_sleep},   {"spin", do_spin},	{"tick", do_tick},
-	{"trap", do_trap},     {"tty", do_tty},		{"winsize", do_winsize},
+	{"bytes", do_bytes},	 {"count", do_count},	  {"echo", do_echo},
+	{"exit", do_exit},	 {"fds", do_fds},	  {"hog", do_hog},
+	{"ignore", do_ignore},	 {"orphan", do_orphan},	  {"reap", do_reap},
+	{"rw", do_rw},		 {"signals", do_signals}, {"sink", do_sink},
+	{"sleep", do_sleep},	 {"spin", do_spin},	  {"tick", do_tick},
+	{"trap", do_trap},	 {"tty", do_tty},	  {"undumpable", do_undumpable},
+	{"winsize", do_winsize},
 };
 
 int main(int argc, char **argv)
