@@ -37,13 +37,12 @@ struct runtime_call {
 
 /* --- the runtime of a container ------------------------------------------------------------- */
 
-static char *format(const char *fmt, const char *a, const char *b)
+/* "a/b" */
+static char *joined(const char *a, const char *b)
 {
 	char buf[PATH_MAX];
 
-	if (snprintf(buf, sizeof(buf), fmt, a, b) >= (int)sizeof(buf))
-		return NULL;
-	return strdup(buf);
+	return path_printf(buf, sizeof(buf), "%s/%s", a, b) < 0 ? NULL : strdup(buf);
 }
 
 static bool given(const char *s)
@@ -64,10 +63,10 @@ int runtime_init(struct runtime *rt, struct loop *loop, struct reaper *reaper, c
 {
 	*rt = (struct runtime){ .loop = loop, .reaper = reaper, .systemd_cgroup = systemd_cgroup };
 	rt->binary = strdup(given(binary) ? binary : DEFAULT_BINARY);
-	rt->root = format("%s/%s", given(root) ? root : DEFAULT_ROOT, ns);
+	rt->root = joined(given(root) ? root : DEFAULT_ROOT, ns);
 	rt->bundle = strdup(bundle);
 	rt->id = strdup(id);
-	rt->log = format("%s/%s", bundle, "log.json");
+	rt->log = joined(bundle, "log.json");
 	if (!rt->binary || !rt->root || !rt->bundle || !rt->id || !rt->log) {
 		runtime_done(rt);
 		return -ENOMEM;

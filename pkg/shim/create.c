@@ -232,9 +232,9 @@ static void publish_create(const struct create *cr)
 	Events__TaskIO io = EVENTS__TASK_IO__INIT;
 	const Task__CreateTaskRequest *req = cr->req;
 
-	io.stdin_ = req->stdin_;
-	io.stdout_ = req->stdout_;
-	io.stderr_ = req->stderr_;
+	io.stdin = req->stdin;
+	io.stdout = req->stdout;
+	io.stderr = req->stderr;
 	io.terminal = req->terminal;
 	event.container_id = req->id;
 	event.bundle = req->bundle;
@@ -337,7 +337,7 @@ static int load(struct container *c, const Task__CreateTaskRequest *req, struct 
 	r = runtime_init(&c->rt, c->shim->loop, &c->shim->reaper, c->options.binary_name,
 			 c->options.root, c->shim->ns, c->path, c->id, c->options.systemd_cgroup);
 	if (r == 0)
-		r = process_init(&c->init, c, c->id, true, req->stdin_, req->stdout_, req->stderr_,
+		r = process_init(&c->init, c, c->id, true, req->stdin, req->stdout, req->stderr,
 				 req->terminal);
 	return r < 0 ? error_sys(err, r, "create %s", c->id) : 0;
 }

@@ -37,7 +37,7 @@ static struct process *exec_new(struct container *c, const Task__ExecProcessRequ
 	if (process_allow(&c->init, "exec in", IN(CREATED) | IN(RUNNING), err) < 0)
 		return NULL;
 	p = calloc(1, sizeof(*p));
-	r = p ? process_init(p, c, req->exec_id, false, req->stdin_, req->stdout_, req->stderr_,
+	r = p ? process_init(p, c, req->exec_id, false, req->stdin, req->stdout, req->stderr,
 			     req->terminal)
 	      : -ENOMEM;
 	if (r == 0)

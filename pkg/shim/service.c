@@ -52,9 +52,9 @@ static void do_state(void *arg, struct ttrpc_call *call, const void *request)
 	response.bundle = c->path;
 	response.pid = (uint32_t)p->pid;
 	response.status = status_of(p);
-	response.stdin_ = p->io.path[0];
-	response.stdout_ = p->io.path[1];
-	response.stderr_ = p->io.path[2];
+	response.stdin = p->io.path[0];
+	response.stdout = p->io.path[1];
+	response.stderr = p->io.path[2];
 	response.terminal = p->io.terminal;
 	response.exit_status = p->exit_status;
 	response.exited_at = reply_exited_at(p, &at);

@@ -14,6 +14,7 @@
 #ifndef KYB_SHIM_TASK_H
 #define KYB_SHIM_TASK_H
 
+#include "base/buf.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/oom.h"
 #include "conf/shim_settings.h"
