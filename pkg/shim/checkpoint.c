@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "api/containerd/task.pb-c.h"
 #include "base/log.h"
@@ -24,11 +23,11 @@ int checkpoint_work_path(struct checkpoint *ck, struct error *err)
 	if (*ck->options.work_path) {
 		r = PATH_PRINTF(ck->work_path, "%s", ck->options.work_path);
 	} else {
-		r = PATH_PRINTF(ck->work_path, "%s/criu-work", ck->op.c->path);
+		r = PATH_PRINTF(ck->work_path, "%s/work/criu-work", ck->op.c->path);
 		ck->remove_work = true;
 	}
-	if (r == 0 && mkdir(ck->work_path, 0700) < 0 && errno != EEXIST)
-		r = -errno;
+	if (r == 0)
+		r = path_mkdirs(ck->work_path, 0700);
 	return r < 0 ? error_sys(err, r, "CRIU's work path %s", ck->work_path) : 0;
 }
 

@@ -31,7 +31,7 @@ struct checkpoint {
 	nsec_t drain_until;
 };
 
-/* Where CRIU logs: what the options say, or a folder in the bundle. Created. */
+/* Where CRIU logs: what the options say, or a folder in the bundle's work folder. Created. */
 int checkpoint_work_path(struct checkpoint *ck, struct error *err);
 /* The dump's arguments from options and settings, but for leave_running. */
 void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *args);

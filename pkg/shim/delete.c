@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "mnt/mnt.h"
+#include "shim/exit_status.h"
 #include "shim/reply.h"
 
 #define DRAIN_MAX (10 * NSEC_PER_SEC) /* as 2.x */
@@ -165,7 +166,9 @@ static int step_tidy(struct flow *f, struct error *err)
 	char path[PATH_MAX];
 
 	(void)err;
-	if (!d->p->init && PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id) == 0)
+	/* What was left for `delete`, or for ourselves, has done its service. */
+	if ((d->p->init ? PATH_PRINTF(path, "%s/" EXIT_STATUS_FILE, d->c->path)
+			: PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id)) == 0)
 		(void)unlink(path);
 	return 0;
 }

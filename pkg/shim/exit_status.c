@@ -12,8 +12,6 @@
 #include "base/num.h"
 #include "base/path.h"
 
-#define NAME "exit-status" /* "PID STATUS NANOSECONDS\n" */
-
 void exit_status_write(const char *bundle, const struct exit_status *st)
 {
 	char path[PATH_MAX], line[80];
@@ -21,7 +19,7 @@ void exit_status_write(const char *bundle, const struct exit_status *st)
 
 	n = snprintf(line, sizeof(line), "%d %u %" PRIu64 "\n", st->pid, st->status,
 		     st->exited_at);
-	r = PATH_PRINTF(path, "%s/" NAME, bundle);
+	r = PATH_PRINTF(path, "%s/" EXIT_STATUS_FILE, bundle);
 	if (r == 0)
 		r = file_write(AT_FDCWD, path, line, (size_t)n, 0600, FILE_PLAIN);
 	if (r < 0)
@@ -50,7 +48,7 @@ void exit_status_read(int bundle_fd, struct exit_status *ret)
 	char line[80];
 	uint64_t pid;
 
-	if (file_read_line(bundle_fd, NAME, line, sizeof(line)) == 0 && parse(line, ret))
+	if (file_read_line(bundle_fd, EXIT_STATUS_FILE, line, sizeof(line)) == 0 && parse(line, ret))
 		return;
 	*ret = (struct exit_status){ .status = 137, .exited_at = time_wall() };
 	if (file_read_line(bundle_fd, "init.pid", line, sizeof(line)) == 0 &&

@@ -10,6 +10,8 @@
 
 #include "base/time.h"
 
+#define EXIT_STATUS_FILE "exit-status" /* in the bundle: "PID STATUS NANOSECONDS\n" */
+
 struct exit_status {
 	pid_t pid;
 	unsigned int status;

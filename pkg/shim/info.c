@@ -73,6 +73,7 @@ static int features(const char *runtime, struct buf *out)
 int bootstrap_info(struct error *err)
 {
 	_cleanup_buf_ struct buf raw = BUF_LIMIT(BOOTSTRAP_MAX), json = BUF_NULL, out = BUF_NULL;
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(2 * BOOTSTRAP_MAX);
 	Options__RuntimeInfo info = OPTIONS__RUNTIME_INFO__INIT;
 	Options__RuntimeVersion version = OPTIONS__RUNTIME_VERSION__INIT;
 	Ctd__Any any = CTD__ANY__INIT;
@@ -85,6 +86,10 @@ int bootstrap_info(struct error *err)
 	    bootstrap_parse(buf_bytes(&raw), NULL, NULL, &input, &ignored) == 0 &&
 	    *input.options.binary_name)
 		runtime = input.options.binary_name;
+	/* The options as they came, whatever they are. */
+	info.options = pb_unpack(&ctd__any__descriptor, buf_bytes(&raw), &mem);
+	if (info.options && !*info.options->type_url)
+		info.options = NULL;
 	info.name = (char *)"io.containerd.kybernate.v1";
 	version.version = (char *)KYB_VERSION;
 	info.version = &version;
