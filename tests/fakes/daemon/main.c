@@ -94,6 +94,7 @@ static void finish(struct server *srv)
 	if (srv->listener.loop) {
 		int fd = srv->listener.fd;
 
+		timer_cancel(&srv->accept_again);
 		source_remove(&srv->listener);
 		(void)close(fd);
 		(void)unlink(srv->config.socket);

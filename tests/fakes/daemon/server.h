@@ -50,6 +50,7 @@ struct server {
 	struct loop *loop;
 	struct signals signals;
 	struct source listener;
+	struct timer accept_again; /* after a pause, for want of descriptors */
 	struct config config;
 	struct settings settings;
 	struct gpu gpus[FG_GPUS_MAX];
