@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/membership.h"
 #include "base/num.h"
 #include "base/path.h"
 
@@ -55,44 +56,15 @@ int procfs_start_time(pid_t pid, uint64_t *ret)
 	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
 }
 
-static bool has_controller(struct bytes list, const char *controller)
-{
-	size_t n = strlen(controller);
-
-	if (n == 0)
-		return list.n == 0;
-	while (list.n) {
-		struct bytes name;
-
-		if (bytes_until(&list, ',', &name)) {
-			name = list;
-			list.n = 0;
-		}
-		if (name.n == n && memcmp(name.p, controller, n) == 0)
-			return true;
-	}
-	return false;
-}
-
 int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
 {
-	struct bytes line, id, list;
+	struct membership m;
+	int r;
 
-	/* "HIERARCHY:CONTROLLERS:PATH"; the unified one is "0::PATH". cgroups(7). */
-	while (bytes_until(&text, '\n', &line) == 0) {
-		if (bytes_until(&line, ':', &id) || bytes_until(&line, ':', &list))
-			return -EBADMSG;
-		if (!has_controller(list, controller))
-			continue;
-		if (line.n == 0 || line.p[0] != '/' || memchr(line.p, 0, line.n))
-			return -EBADMSG;
-		if (line.n >= size)
-			return -ENAMETOOLONG;
-		memcpy(buf, line.p, line.n);
-		buf[line.n] = 0;
-		return 0;
-	}
-	return -ENOENT;
+	while ((r = membership_next(&text, &m)) > 0)
+		if (membership_controls(&m, controller))
+			return membership_path(&m, buf, size);
+	return r < 0 ? r : -ENOENT;
 }
 
 int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size)
@@ -148,5 +120,5 @@ int procfs_maps_file(pid_t pid, const char *prefix)
 		if (name && strncmp(name, prefix, strlen(prefix)) == 0)
 			return 1;
 	}
-	return 0;
+	return ferror(f) ? -errno : 0; /* -ESRCH: it went away meanwhile */
 }
