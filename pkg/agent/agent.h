@@ -70,6 +70,7 @@ extern const struct grpc_method_ops list_verb, get_verb, delete_verb, status_ver
 extern const struct grpc_method_ops create_verb, rebirth_verb;
 
 struct creation;
+struct rootfs;
 
 /* The CreateCheckpoint that an operation of a shim belongs to, or NULL. */
 struct creation *creation_find(struct agent *agent, const char *ns, const char *container_id,
@@ -94,8 +95,6 @@ void rebirth_finished(struct rebirth *b, const struct operation *op, enum operat
 		      const struct error *err);
 
 /* --- rootfs.c ------------------------------------------------------------------------------- */
-
-struct rootfs;
 
 /* Saves the changed files of c's container into op->work; operation_rootfs_done() follows. */
 int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
