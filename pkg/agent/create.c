@@ -31,8 +31,9 @@ struct creation {
 	struct list node;
 	struct grpc_call *call; /* NULL: the caller has left */
 	struct flow flow;
-	struct containerd_call container_call, task_call, checkpoint_call;
+	struct containerd_call container_call, task_call, snapshot_call, checkpoint_call;
 	const Svc__Container *container; /* lives in container_call */
+	const char *parent;              /* lives in snapshot_call; NULL = none */
 	char *ns, *id;
 	char ref[REF_MAX + 1];
 	bool exit;
@@ -74,6 +75,7 @@ void creation_describe(const struct creation *c, struct operation_request *req)
 	req->exit = c->exit;
 	req->image = c->container->image;
 	req->snapshotter = c->container->snapshotter;
+	req->parent_chain_id = c->parent;
 	if (c->container->runtime)
 		req->runtime_type = c->container->runtime->name;
 }
@@ -148,6 +150,8 @@ int creation_save_rootfs(struct creation *c, struct operation *op, struct rootfs
 
 	if (r < 0)
 		return r;
+	if (!*c->container->snapshot_key)
+		return 0;
 	return rootfs_save(c->agent, op, c->ns, c->container->snapshotter,
 			   c->container->snapshot_key, ret, err);
 }
@@ -184,6 +188,35 @@ static int step_container(struct flow *f, struct error *err)
 	r = containerd_call(c->agent->containerd, &c->container_call, c->ns, NULL,
 			    CTD_CONTAINERS "Get", &request.base, &svc__container_message__descriptor,
 			    time_now() + LOOK_MAX, container_known, err);
+	return r < 0 ? r : FLOW_WAIT;
+}
+
+static void snapshot_known(struct containerd_call *call, int r, const void *reply,
+			   const struct error *err)
+{
+	struct creation *c = container_of(call, struct creation, snapshot_call);
+	const Svc__SnapshotStatResponse *m = reply;
+
+	if (r == 0 && m->info)
+		c->parent = m->info->parent;
+	flow_resume(&c->flow, r, err);
+}
+
+/* What the container's own layer lies on: the new container of a restore needs the same. */
+static int step_snapshot(struct flow *f, struct error *err)
+{
+	struct creation *c = creation_of(f);
+	Svc__SnapshotRequest request = SVC__SNAPSHOT_REQUEST__INIT;
+	int r;
+
+	if (!*c->container->snapshot_key)
+		return 0; /* its root file system is its own affair */
+	request.snapshotter = c->container->snapshotter;
+	request.key = c->container->snapshot_key;
+	r = containerd_call(c->agent->containerd, &c->snapshot_call, c->ns, NULL,
+			    CTD_SNAPSHOTS "Stat", &request.base,
+			    &svc__snapshot_stat_response__descriptor, time_now() + LOOK_MAX,
+			    snapshot_known, err);
 	return r < 0 ? r : FLOW_WAIT;
 }
 
@@ -281,6 +314,7 @@ static void cancel_checkpoint(struct flow *f)
 static const struct flow_step steps[] = {
 	{ "container", step_container, NULL, NULL },
 	{ "task", step_task, NULL, NULL },
+	{ "snapshot", step_snapshot, NULL, NULL },
 	{ "ref", step_ref, NULL, NULL },
 	{ "checkpoint", step_checkpoint, NULL, cancel_checkpoint },
 };
@@ -292,6 +326,7 @@ static void creation_free(struct creation *c)
 	list_remove(&c->node);
 	containerd_call_done(&c->container_call);
 	containerd_call_done(&c->task_call);
+	containerd_call_done(&c->snapshot_call);
 	containerd_call_done(&c->checkpoint_call);
 	arena_done(&c->mem);
 	free(c->ns);

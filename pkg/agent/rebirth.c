@@ -182,37 +182,6 @@ static int drop_lease(struct flow *f, struct error *err)
 		    time_now() + CALL_MAX, err);
 }
 
-static void parent_known(struct containerd_call *c, int r, const void *reply,
-			 const struct error *err);
-
-/* The old snapshot may be gone; its parent, the image's, is what the new one stands on. */
-static int step_parent(struct flow *f, struct error *err)
-{
-	struct rebirth *b = rebirth_of(f);
-	Svc__SnapshotRequest request = SVC__SNAPSHOT_REQUEST__INIT;
-	int r;
-
-	if (b->metadata.container.parent_chain_id)
-		return 0;
-	request.snapshotter = b->record->snapshotter;
-	request.key = b->record->snapshot_key;
-	r = containerd_call(b->agent->containerd, &b->work, b->ns, b->lease, CTD_SNAPSHOTS "Stat",
-			    &request.base, &svc__snapshot_stat_response__descriptor,
-			    time_now() + CALL_MAX, parent_known, err);
-	return r < 0 ? r : FLOW_WAIT;
-}
-
-static void parent_known(struct containerd_call *c, int r, const void *reply,
-			 const struct error *err)
-{
-	struct rebirth *b = container_of(c, struct rebirth, work);
-	const Svc__SnapshotStatResponse *m = reply;
-
-	if (r == 0 && m->info)
-		b->metadata.container.parent_chain_id = arena_strdup(&b->mem, m->info->parent);
-	flow_resume(&b->flow, r, err);
-}
-
 static void prepared(struct containerd_call *c, int r, const void *reply, const struct error *err)
 {
 	struct rebirth *b = container_of(c, struct rebirth, mounts_call);
@@ -360,7 +329,6 @@ static int step_start(struct flow *f, struct error *err)
 static const struct flow_step steps[] = {
 	{ "read", step_read, NULL, NULL },
 	{ "lease", step_lease, drop_lease, cancel_call },
-	{ "parent", step_parent, NULL, cancel_call },
 	{ "snapshot", step_snapshot, undo_snapshot, cancel_call },
 	{ "container", step_container, undo_container, cancel_call },
 	/* What the shim does in these is bounded by its and the agent's own time-outs. */

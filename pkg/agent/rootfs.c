@@ -34,7 +34,6 @@ struct rootfs {
 	char *ns, *snapshotter, *key;
 	char name[96]; /* of the lease, the view and the upload */
 	struct flow flow;
-	struct timer nothing;
 	struct containerd_call call;
 	struct containerd_call view_call, own_call; /* keep their answers: */
 	const Svc__SnapshotMounts *view, *own;
@@ -481,38 +480,28 @@ int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
 	}
 	flow_start(&rf->flow, agent->loop, &save_ops);
 	*ret = rf;
-	return 0;
-}
-
-static void nothing_to_do(struct timer *t)
-{
-	struct rootfs *rf = container_of(t, struct rootfs, nothing);
-
-	operation_rootfs_done(rf->op, 0, NULL);
+	return FLOW_WAIT;
 }
 
 int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **ret,
 		   struct error *err)
 {
 	struct rootfs *rf = rootfs_new(agent, op, op->req.ns, false);
+	int r;
 
 	if (!rf)
 		return error_set(err, -ENOMEM, "out of memory");
-	*ret = rf;
 	rf->file = path_open_beneath(op->pin.fd, FILE_NAME, O_RDONLY | O_NOFOLLOW);
-	if (rf->file == -ENOENT) { /* the container has changed nothing, or has no snapshot */
-		timer_set(agent->loop, &rf->nothing, time_now(), nothing_to_do);
-		return 0;
-	}
 	if (rf->file < 0) {
-		*ret = NULL;
-		(void)error_reason(err, REASON_ROOTFS_FAILED, rf->file, "open " FILE_NAME ": %s",
-				   strerror(-rf->file));
+		r = rf->file;
 		rootfs_free(rf);
-		return err->code;
+		return r == -ENOENT ? 0 /* it had no snapshot, or has been given none */
+				    : error_reason(err, REASON_ROOTFS_FAILED, r,
+						   "open " FILE_NAME ": %s", strerror(-r));
 	}
 	flow_start(&rf->flow, agent->loop, &restore_ops);
-	return 0;
+	*ret = rf;
+	return FLOW_WAIT;
 }
 
 void rootfs_cancel(struct rootfs *rf)
@@ -527,7 +516,6 @@ void rootfs_free(struct rootfs *rf)
 {
 	if (!rf)
 		return;
-	timer_cancel(&rf->nothing);
 	containerd_copy_cancel(&rf->copy);
 	if (rf->spool_started)
 		command_release(&rf->spool);

@@ -133,8 +133,8 @@ bool spool_role(int argc, char *const *argv, int *ret_status)
 int spool_start(struct command *c, struct loop *loop, struct reaper *reaper, bool in, int pipe,
 		int file, nsec_t deadline, void (*done)(struct command *c), struct error *err)
 {
-	const char *argv[] = { "/proc/self/exe", in ? "--spool-in" : "--spool-out", NULL };
-	struct spawn s = { .argv = argv, .die_with_parent = true };
+	const char *argv[] = { "kybernate-spool", in ? "--spool-in" : "--spool-out", NULL };
+	struct spawn s = { .program = "/proc/self/exe", .argv = argv, .die_with_parent = true };
 
 	spawn_fd(&s, pipe, PIPE_FD);
 	spawn_fd(&s, file, FILE_FD);
