@@ -321,5 +321,6 @@ int main(void)
 		T(a_big_file_gets_chunks),
 	};
 
+	tree_in_memory();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
