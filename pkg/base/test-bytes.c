@@ -25,6 +25,8 @@ static void getters_consume_or_leave_all_as_it_was(void **state)
 	assert_int_equal(bytes_u8(&b, &u8), BYTES_MORE);
 	assert_int_equal(bytes_take(&b, 0, &part), 0);
 	assert_int_equal(part.n, 0);
+	b = bytes_of(NULL, 0);
+	assert_int_equal(bytes_take(&b, 0, &part), 0);
 }
 
 static void until_takes_the_text_without_its_end(void **state)
