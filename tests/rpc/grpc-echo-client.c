@@ -76,8 +76,8 @@ static void call(struct client *c)
 
 static void report(struct client *c, const struct grpc_status *status)
 {
-	(void)printf("calls=%zu messages=%zu bytes=%zu wrong=%zu code=%s us=%llu details=", c->calls,
-		     c->got, c->bytes, c->wrong, rpc_code_name(status->code),
+	(void)printf("calls=%zu messages=%zu bytes=%zu wrong=%zu code=%s us=%llu details=",
+		     c->calls, c->got, c->bytes, c->wrong, rpc_code_name(status->code),
 		     (unsigned long long)((time_now() - c->begin) / NSEC_PER_USEC));
 	for (size_t i = 0; i < status->details.n; i++)
 		(void)printf("%02x", status->details.p[i]);
