@@ -167,7 +167,7 @@ static void flood(void **state)
 	struct bed *b = *state;
 	nsec_t start = time_now();
 
-	run(b, "yes & yes & yes & exec yes", BOTH, NULL, 300 * NSEC_PER_MSEC);
+	run(b, "yes & yes & yes & exec yes", BOTH, NULL, 1500 * NSEC_PER_MSEC);
 	assert_true(b->c.timed_out);
 	assert_true(time_now() - start < 10 * NSEC_PER_SEC);
 	assert_true(buf_len(&b->c.out) <= COMMAND_OUTPUT_MAX);
