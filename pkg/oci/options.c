@@ -13,10 +13,10 @@
 #include "conf/toml.h"
 #include "oci/unpack.h"
 
-#define VALUE_MAX            TOML_TEXT_MAX
-#define UNPACK_MEM_MAX       (8 * VALUE_MAX)
-#define STRINGS_MAX          (2 * VALUE_MAX)
-#define UNKNOWN_MAX          256 /* bytes of the list of unknown keys */
+#define VALUE_MAX	     TOML_TEXT_MAX
+#define UNPACK_MEM_MAX	     (8 * VALUE_MAX)
+#define STRINGS_MAX	     (2 * VALUE_MAX)
+#define UNKNOWN_MAX	     256 /* bytes of the list of unknown keys */
 #define EMPTY_NAMESPACES_MAX 16
 
 static const struct field {
@@ -271,8 +271,8 @@ static int keep_namespaces(struct checkpoint_options *o, char **names, size_t n,
 		COPY_BOOL(file_locks);                                                             \
 		COPY_STRING(image_path);                                                           \
 		COPY_STRING(work_path);                                                            \
-		r = r < 0 ? r :                                                                    \
-			    keep_namespaces(o, m->empty_namespaces, m->n_empty_namespaces, err);   \
+		r = r < 0 ? r                                                                      \
+			  : keep_namespaces(o, m->empty_namespaces, m->n_empty_namespaces, err);   \
 	} while (0)
 
 static int from_checkpoint(struct checkpoint_options *o, const void *message, struct error *err)
