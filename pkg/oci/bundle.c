@@ -9,9 +9,9 @@
 #include "base/cleanup.h"
 #include "conf/json.h"
 
-#define CONFIG_FILE	"config.json"
-#define KEPT_MAX	((size_t)256 << 10)
-#define ID_MAPS_MAX	340 /* the kernel's own limit: UID_GID_MAP_MAX_EXTENTS */
+#define CONFIG_FILE     "config.json"
+#define KEPT_MAX        ((size_t)256 << 10)
+#define ID_MAPS_MAX     340 /* the kernel's own limit: UID_GID_MAP_MAX_EXTENTS */
 #define UNKNOWN_KEY_MAX 128
 
 struct parser {

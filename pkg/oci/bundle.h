@@ -92,11 +92,11 @@ struct bundle {
 	const char *rootfs; /* as in the spec: relative to the bundle, or absolute */
 	bool rootfs_readonly;
 	const char *cgroups_path; /* as in the spec; its form depends on the cgroup driver */
-	bool own_pid_namespace;	  /* else shared with the host, the pod or another container */
+	bool own_pid_namespace;   /* else shared with the host, the pod or another container */
 	bool user_namespace;
 	struct bundle_id_maps uid_maps, gid_maps;
-	int64_t memory_limit;		   /* bytes; 0 = none */
-	bool gpu;			   /* the spec gives the container a GPU */
+	int64_t memory_limit;              /* bytes; 0 = none */
+	bool gpu;                          /* the spec gives the container a GPU */
 	struct bundle_strings gpu_devices; /* paths of its GPU devices, as the spec has them */
 	const char *env[ENV_COUNT];
 	const char *annotation[ANNOTATION_COUNT];

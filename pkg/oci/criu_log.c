@@ -25,7 +25,7 @@ struct cause {
 	const char *advice; /* NULL: that of the reason */
 };
 
-/* clang-format off: rows are read as rows */
+/* clang-format off */
 static const struct cause dump_errors[] = {
 	/* What a GPU workload leaves behind. */
 	{ { "[io_uring]" }, REASON_IO_URING, NULL },

@@ -15,8 +15,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-#define CRIU_LOG_TAIL	  ((size_t)4 << 20)
-#define CRIU_LOG_LINES	  8
+#define CRIU_LOG_TAIL     ((size_t)4 << 20)
+#define CRIU_LOG_LINES    8
 #define CRIU_LOG_LINE_MAX 256 /* longer lines are cut */
 
 enum criu_log_kind {
@@ -32,7 +32,7 @@ struct criu_digest {
 	enum criu_log_kind kind;
 	enum reason
 		reason; /* CRIU_DUMP_FAILED or CRIU_RESTORE_FAILED when nothing better is known */
-	const char *advice;	    /* for the cause, if it is a known one; else NULL. Static. */
+	const char *advice;         /* for the cause, if it is a known one; else NULL. Static. */
 	struct criu_log_line cause; /* the line that tells it; "" when none does */
 	/* The last errors, oldest first, and with them what explains the cause. */
 	struct criu_log_line lines[CRIU_LOG_LINES];

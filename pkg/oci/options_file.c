@@ -9,8 +9,8 @@
 #include "conf/json.h"
 #include "oci/options.h"
 
-#define OPTIONS_FILE	    "options.json"
-#define RUNTIME_FILE	    "runtime"
+#define OPTIONS_FILE        "options.json"
+#define RUNTIME_FILE        "runtime"
 #define OPTIONS_FILE_MAX    ((size_t)1 << 20)
 #define RUNTIME_FILE_MAX    4096
 

@@ -226,7 +226,8 @@ static void what_is_not_understood_is_refused(void **state)
 	assert_int_equal(
 		runtime_options_parse("containerd.runc.v1.Options", bytes_of("\xff", 1), &o, &err),
 		-EINVAL);
-	assert_string_equal(error_text(&err), "containerd.runc.v1.Options: malformed or too large");
+	assert_string_equal(error_text(&err),
+			    "runtime options: malformed or too large: containerd.runc.v1.Options");
 	assert_int_equal(checkpoint_options_parse("containerd.runc.v1.Options", nothing, &c, &err),
 			 -EINVAL);
 	assert_int_equal(checkpoint_options_parse("containerd.runc.v1.CheckpointOptions",
