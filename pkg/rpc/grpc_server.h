@@ -78,7 +78,8 @@ struct grpc_server_config {
 	nsec_t first_timeout;   /* [10 s] from connecting to the first whole request header */
 	nsec_t receive_timeout; /* [30 s] a request, or a message, once begun, until whole */
 	nsec_t idle_timeout;    /* [300 s] a connection without a call */
-	nsec_t stall_timeout;   /* [60 s] the peer's socket takes no output */
+	nsec_t stall_timeout;   /* [60 s] the peer takes no output of a connection, or nothing
+				   of an answer that is complete */
 
 	/*
 	 * Optional: may this peer connect? As the kernel saw it at its connect(); pid is 0 for a

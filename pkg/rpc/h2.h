@@ -79,6 +79,8 @@ struct h2 {
 	/* The meter. */
 	uint32_t tokens;
 	nsec_t refilled;
+	size_t ignored;           /* bytes of which nghttp2 told us nothing */
+	bool told;                /* it did tell us something */
 	bool busy;                /* somebody on the call stack will flush */
 	bool established;
 	bool more;                /* there may be output left */

@@ -41,6 +41,9 @@ class OurServer(unittest.TestCase):
         self.path = self.dir.name + "/s"
         self.server = subprocess.Popen([SERVER, self.path, str(BIG)], stdout=subprocess.PIPE,
                                        text=True)
+        self.addCleanup(self.server.stdout.close)
+        self.addCleanup(self.server.wait, TIMEOUT)
+        self.addCleanup(self.server.kill)
         self.assertEqual(self.server.stdout.readline(), "ready\n")
         self.channel = grpc.insecure_channel("unix:" + self.path, options=OPTIONS)
 

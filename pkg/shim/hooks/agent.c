@@ -297,6 +297,7 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
 		[AGENT_SUSPEND] = { "/kybernate.agent.v1.NodeAgent/Suspend", send_suspend },
 	};
 	static const struct grpc_stream_ops stream_ops = { .message = message, .ended = ended };
+	const struct grpc_client_config config = { 0 };
 	struct agent_op *op = calloc(1, sizeof(*op));
 	int r;
 
@@ -306,7 +307,7 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
 	op->kind = req->kind;
 	op->ops = ops;
 	op->data = data;
-	r = grpc_client_open(loop, socket, NULL, &op->client);
+	r = grpc_client_open(loop, socket, &config, &op->client);
 	if (r == 0)
 		r = grpc_stream_open(op->client, kinds[req->kind].method, NULL, 0, deadline,
 				     &stream_ops, op, &op->stream);
