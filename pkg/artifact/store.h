@@ -90,7 +90,7 @@ int store_put(const struct store_work *w, const char *name, struct bytes content
 /*
  * Seals it, in the background: b->ops->done() follows. m->ref is set to the work's. Nothing may
  * write to the directory any more. After a success the files lie in STORE/REF; after a failure
- * nothing is sealed and the work directory is as it was: commit again, or store_abort().
+ * nothing is sealed and the work directory stays: commit again, or store_abort().
  */
 int store_commit(const struct store_work *w, const struct metadata *m, unsigned int workers,
 		 nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err);
