@@ -217,11 +217,15 @@ static void got_message(struct grpc_pipe *p, struct bytes msg)
 		break_off(call, RPC_UNIMPLEMENTED, "more than one request message");
 		return;
 	}
-	if (!grpc_budget_take(p->budget, msg.n) || buf_append(&call->request, msg.p, msg.n) < 0) {
-		break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
+	if (!grpc_budget_take(p->budget, msg.n)) {
+		break_off(call, RPC_RESOURCE_EXHAUSTED, "too many requests of this size");
 		return;
 	}
 	call->has_request = true;
+	if (buf_append(&call->request, msg.p, msg.n) == 0)
+		return;
+	grpc_budget_give(p->budget, msg.n);
+	break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
 }
 
 static void free_request(struct grpc_call *call)
@@ -429,6 +433,7 @@ struct grpc_call *grpc_call_new(struct grpc_conn *conn, int32_t id)
 	call->pipe.in = GRPC_READER(config->max_message);
 	call->pipe.max_send = config->max_send;
 	call->pipe.max_unsent = config->max_unsent;
+	call->request.max = config->max_message;
 	call->conn = conn;
 	call->deadline = call->fetch_by = NSEC_NEVER;
 	call->receive_by = time_add(loop_now(conn->server->loop), config->receive_timeout);
