@@ -360,9 +360,8 @@ static const struct grpc_method *find_method(const struct grpc_server *s, const 
 }
 
 /* Answers a request that no method can take. True: it was one. */
-static bool refuse(struct grpc_call *call)
+static bool refuse(struct grpc_call *call, const struct grpc_method *method)
 {
-	const struct grpc_server *s = call->conn->server;
 	uint32_t seen = call->seen;
 	char text[256];
 
@@ -382,7 +381,7 @@ static bool refuse(struct grpc_call *call)
 		finish(call, "200", RPC_INTERNAL, "grpc-timeout is malformed", no_bytes);
 	else if (seen & BAD_ENCODING)
 		finish(call, "200", RPC_UNIMPLEMENTED, "grpc-encoding is not supported", no_bytes);
-	else if (!find_method(s, grpc_call_metadata(call, ":path"))) {
+	else if (!method) {
 		(void)snprintf(text, sizeof(text), "%.200s is not served here",
 			       grpc_call_metadata(call, ":path"));
 		finish(call, "200", RPC_UNIMPLEMENTED, text, no_bytes);
@@ -390,30 +389,34 @@ static bool refuse(struct grpc_call *call)
 	return call->finished;
 }
 
-static void start(struct grpc_call *call)
+static void start(struct grpc_call *call, const struct grpc_method *method)
 {
-	struct grpc_server *s = call->conn->server;
+	struct grpc_conn *conn = call->conn;
 
-	call->method = find_method(s, grpc_call_metadata(call, ":path"));
-	call->conn->phase = call->conn->phase == CONN_NEW ? CONN_OPEN : call->conn->phase;
-	s->stats.requests++;
-	if (call->method->kind == GRPC_BIDI)
+	call->method = method;
+	if (conn->phase == CONN_NEW)
+		conn->phase = CONN_OPEN;
+	conn->server->stats.requests++;
+	if (method->kind == GRPC_BIDI)
 		call->receive_by = NSEC_NEVER;
-	grpc_conn_wake(call->conn, call->deadline);
-	if (call->method->ops->started)
-		call->method->ops->started(call);
+	grpc_conn_wake(conn, call->deadline);
+	if (method->ops->started)
+		method->ops->started(call);
 }
 
 void grpc_call_headers_end(struct grpc_call *call, bool last)
 {
 	if (!call->header_done) {
+		const struct grpc_method *method =
+			find_method(call->conn->server, grpc_call_metadata(call, ":path"));
+
 		call->header_done = true;
 		if (grpc_budget_take(call->pipe.budget, buf_len(&call->meta)))
 			call->meta_charged = buf_len(&call->meta);
 		else
 			call->seen |= NO_MEMORY;
-		if (!refuse(call))
-			start(call);
+		if (!refuse(call, method))
+			start(call, method);
 	}
 	if (last)
 		grpc_call_data_end(call);
