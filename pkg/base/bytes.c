@@ -64,3 +64,10 @@ int bytes_until(struct bytes *b, uint8_t c, struct bytes *ret)
 	*b = (struct bytes){ at + 1, b->n - ret->n - 1 };
 	return 0;
 }
+
+bool bytes_is(struct bytes b, const char *text)
+{
+	size_t n = strlen(text);
+
+	return b.n == n && (n == 0 || memcmp(b.p, text, n) == 0);
+}

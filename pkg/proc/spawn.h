@@ -41,6 +41,13 @@ void spawn_fd(struct spawn *s, int fd, int as);
 int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err);
 
 /*
+ * Our own environment with extra ("NAME=value", borrowed, may be NULL) in place of what it may
+ * hold of that name, and without NOTIFY_SOCKET: with that, runc waits for an sd_notify() from the
+ * container. free() the array, not the strings. NULL when out of memory.
+ */
+const char **spawn_environment(const char *extra);
+
+/*
  * The path that spawn() would run for name. Returns 0, -ENAMETOOLONG, or -ENOENT when there is
  * no such executable.
  */

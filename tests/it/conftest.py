@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures and rules of all integration tests; see README.md."""
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+# pylint: disable=wrong-import-position
+from conformance import oracle  # noqa: E402
+from kyb import env, procs, rootfs, shims  # noqa: E402
+from kyb.world import World  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shim", action="append", metavar="NAME", choices=list(shims.KINDS),
+                     help=f"shim to test, may be repeated: {', '.join(shims.KINDS)} (all there are)")
+    parser.addoption("--summary", metavar="FILE", help="write counts and reasons there, as JSON")
+
+
+def _kinds(config):
+    return [shims.KINDS[name] for name in config.getoption("--shim") or shims.KINDS]
+
+
+def pytest_report_header(config):
+    lines = [env.describe()]
+    for kind in _kinds(config):
+        lines.append(f"shim {kind}: {kind.why_missing or kind.binary}")
+    return lines
+
+
+def pytest_generate_tests(metafunc):
+    """Runs each test once per shim. Without a containerd our two deployments are the same."""
+    if "kind" not in metafunc.fixturenames:
+        return
+    kinds = _kinds(metafunc.config)
+    if "node" not in metafunc.fixturenames:
+        kinds = [kind for kind in kinds if not kind.by_path]
+    metafunc.parametrize("kind", [kind if not kind.why_missing else pytest.param(
+        kind, marks=pytest.mark.skip(reason=kind.why_missing)) for kind in kinds],
+        ids=str, scope="session")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+        if item.get_closest_marker("criu") and env.why_no_criu():
+            item.add_marker(pytest.mark.skip(reason=env.why_no_criu()))
+        if kind is None or kind.ours:
+            continue
+        ours = item.get_closest_marker("only_ours")
+        if ours:
+            item.add_marker(pytest.mark.skip(reason=f"only ours: {ours.args[0]}"))
+        difference = oracle.difference(item.name, env.oracle_version())
+        if difference:
+            item.add_marker(pytest.mark.xfail(reason=f"oracle: {difference.why}",
+                                              strict=difference.always))
+    oracle.check_names({item.originalname for item in items}, complete=len(items) > 200)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    setattr(item, f"report_{report.when}", report)
+    world = getattr(item, "world", None)
+    if report.failed and world is not None and report.when == "call":
+        for container in world.containers:
+            if (container.bundle / "log").exists():
+                report.sections.append((f"log of {container.id}", container.log()[-1500:]))
+            log = container.bundle / "log.json"
+            if log.exists():
+                report.sections.append((f"log.json of {container.id}", log.read_text()[-2000:]))
+        report.sections.append(("events", "\n".join(map(repr, world.sink.all()))))
+
+
+@pytest.fixture(scope="session")
+def base_rootfs():
+    """The read-only lower layer of every container."""
+    rootfs.prepare()
+    folder = tempfile.mkdtemp(prefix="ktroot.", dir=env.BASE)
+    yield rootfs.make(folder)
+    procs.unmount_below(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def world(kind, base_rootfs, request):  # pylint: disable=redefined-outer-name
+    """A World (see kyb/world.py). When the test passed, everything it made is ended politely and
+    nothing may be left over: every test is a leak test."""
+    made = World(kind, base_rootfs)
+    request.node.world = made
+    if not kind.ours:
+        made.forgives = lambda leftover: oracle.forgives(leftover, env.oracle_version())
+    try:
+        yield made
+        report = getattr(request.node, "report_call", None)
+        if report is not None and report.passed and not request.node.get_closest_marker("mess"):
+            made.finish()
+    finally:
+        made.close()
+
+
+def _reason(report):
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return getattr(report, "wasxfail", "") or str(report.longrepr)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Counts for tests/it/run; a known difference of the oracle counts as skipped, with its
+    reason."""
+    path = config.getoption("--summary")
+    if not path:
+        return
+    stats = terminalreporter.stats
+    reasons = {}
+    for report in stats.get("skipped", []) + stats.get("xfailed", []):
+        reason = _reason(report)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    broken = stats.get("failed", []) + stats.get("error", [])
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"passed": len(stats.get("passed", [])) + len(stats.get("xpassed", [])),
+                   "failed": len({report.nodeid for report in broken}),
+                   "broken": sorted({report.nodeid for report in broken}),
+                   "reasons": reasons}, file)
