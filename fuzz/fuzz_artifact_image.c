@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kybernate.json, which comes from anywhere: whatever is accepted can be written, and reads back as the same. */
+/*
+ * kybernate.json, which comes from anywhere: whatever is accepted can be written, and reads back as
+ * the same.
+ */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>

@@ -204,8 +204,9 @@ static int read_element(const struct doc_field *f, json_t *value, void *to, stru
 
 static size_t element_size(const struct doc_field *f)
 {
-	return f->kind == DOC_TEXTS ? sizeof(const char *)
-				    : f->kind == DOC_DIGESTS ? sizeof(struct digest) : f->shape->size;
+	if (f->kind == DOC_TEXTS)
+		return sizeof(const char *);
+	return f->kind == DOC_DIGESTS ? sizeof(struct digest) : f->shape->size;
 }
 
 static int read_array(const struct doc_field *f, json_t *value, uint8_t *to, struct arena *arena,

@@ -266,7 +266,8 @@ static void killed_at_any_call_it_leaves_all_or_nothing(void **state)
 	unsigned int killed = 0, there = 0;
 
 	(void)state;
-	for (struct fault f = { make_checkpoint, .at = 1, .what = SYSFAULT_KILL }; f.at < CALLS_MAX; f.at++) {
+	for (struct fault f = { make_checkpoint, .at = 1, .what = SYSFAULT_KILL };
+	     f.at < CALLS_MAX; f.at++) {
 		int status = run_with(&f);
 
 		if (status < 0)
@@ -281,7 +282,8 @@ static void killed_at_any_call_it_leaves_all_or_nothing(void **state)
 			there++;
 		assert_int_equal(path_remove_tree(AT_FDCWD, path), 0);
 	}
-	print_message("killed at %u calls, at %u of them the checkpoint was there\n", killed, there);
+	print_message("killed at %u calls, at %u of them the checkpoint was there\n", killed,
+		      there);
 	/* There is only one call after the rename: the fsync of the store's directory. */
 	assert_true(killed > 100);
 	assert_true(there >= 1 && there <= 2);
@@ -385,7 +387,8 @@ static void fail_every_call(int what, enum reason reason)
 	unsigned int failed = 0;
 
 	expected = reason;
-	for (struct fault f = { make_checkpoint, .at = 1, .what = what }; f.at < CALLS_MAX; f.at++) {
+	for (struct fault f = { make_checkpoint, .at = 1, .what = what }; f.at < CALLS_MAX;
+	     f.at++) {
 		int status = run_with(&f);
 
 		if (status < 0)

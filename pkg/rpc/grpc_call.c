@@ -217,11 +217,15 @@ static void got_message(struct grpc_pipe *p, struct bytes msg)
 		break_off(call, RPC_UNIMPLEMENTED, "more than one request message");
 		return;
 	}
-	if (!grpc_budget_take(p->budget, msg.n) || buf_append(&call->request, msg.p, msg.n) < 0) {
-		break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
+	if (!grpc_budget_take(p->budget, msg.n)) {
+		break_off(call, RPC_RESOURCE_EXHAUSTED, "too many requests of this size");
 		return;
 	}
 	call->has_request = true;
+	if (buf_append(&call->request, msg.p, msg.n) == 0)
+		return;
+	grpc_budget_give(p->budget, msg.n);
+	break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
 }
 
 static void free_request(struct grpc_call *call)
@@ -356,9 +360,8 @@ static const struct grpc_method *find_method(const struct grpc_server *s, const 
 }
 
 /* Answers a request that no method can take. True: it was one. */
-static bool refuse(struct grpc_call *call)
+static bool refuse(struct grpc_call *call, const struct grpc_method *method)
 {
-	const struct grpc_server *s = call->conn->server;
 	uint32_t seen = call->seen;
 	char text[256];
 
@@ -378,7 +381,7 @@ static bool refuse(struct grpc_call *call)
 		finish(call, "200", RPC_INTERNAL, "grpc-timeout is malformed", no_bytes);
 	else if (seen & BAD_ENCODING)
 		finish(call, "200", RPC_UNIMPLEMENTED, "grpc-encoding is not supported", no_bytes);
-	else if (!find_method(s, grpc_call_metadata(call, ":path"))) {
+	else if (!method) {
 		(void)snprintf(text, sizeof(text), "%.200s is not served here",
 			       grpc_call_metadata(call, ":path"));
 		finish(call, "200", RPC_UNIMPLEMENTED, text, no_bytes);
@@ -386,30 +389,34 @@ static bool refuse(struct grpc_call *call)
 	return call->finished;
 }
 
-static void start(struct grpc_call *call)
+static void start(struct grpc_call *call, const struct grpc_method *method)
 {
-	struct grpc_server *s = call->conn->server;
+	struct grpc_conn *conn = call->conn;
 
-	call->method = find_method(s, grpc_call_metadata(call, ":path"));
-	call->conn->phase = call->conn->phase == CONN_NEW ? CONN_OPEN : call->conn->phase;
-	s->stats.requests++;
-	if (call->method->kind == GRPC_BIDI)
+	call->method = method;
+	if (conn->phase == CONN_NEW)
+		conn->phase = CONN_OPEN;
+	conn->server->stats.requests++;
+	if (method->kind == GRPC_BIDI)
 		call->receive_by = NSEC_NEVER;
-	grpc_conn_wake(call->conn, call->deadline);
-	if (call->method->ops->started)
-		call->method->ops->started(call);
+	grpc_conn_wake(conn, call->deadline);
+	if (method->ops->started)
+		method->ops->started(call);
 }
 
 void grpc_call_headers_end(struct grpc_call *call, bool last)
 {
 	if (!call->header_done) {
+		const struct grpc_method *method =
+			find_method(call->conn->server, grpc_call_metadata(call, ":path"));
+
 		call->header_done = true;
 		if (grpc_budget_take(call->pipe.budget, buf_len(&call->meta)))
 			call->meta_charged = buf_len(&call->meta);
 		else
 			call->seen |= NO_MEMORY;
-		if (!refuse(call))
-			start(call);
+		if (!refuse(call, method))
+			start(call, method);
 	}
 	if (last)
 		grpc_call_data_end(call);
@@ -429,6 +436,7 @@ struct grpc_call *grpc_call_new(struct grpc_conn *conn, int32_t id)
 	call->pipe.in = GRPC_READER(config->max_message);
 	call->pipe.max_send = config->max_send;
 	call->pipe.max_unsent = config->max_unsent;
+	call->request.max = config->max_message;
 	call->conn = conn;
 	call->deadline = call->fetch_by = NSEC_NEVER;
 	call->receive_by = time_add(loop_now(conn->server->loop), config->receive_timeout);

@@ -98,7 +98,8 @@ int grpc_server_new(struct loop *loop, int listen_fd, const struct grpc_server_c
 
 /*
  * Serves one more connection: fd, a connected, non-blocking Unix socket (taken over). The limits
- * and allow() hold for it as well. Returns 0, -EPERM, -EUSERS (over a limit), -ENOMEM or -errno.
+ * and allow() hold for it as well. Returns 0, -EPERM, -EUSERS (over a limit), -ESHUTDOWN, -ENOMEM
+ * or -errno.
  */
 int grpc_server_adopt(struct grpc_server *s, int fd);
 

@@ -155,7 +155,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	case NGHTTP2_SETTINGS:
 		if (!h->established && !(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
 			h->established = true;
-			h->ops->established(h);
+			if (h->ops->established)
+				h->ops->established(h);
 		}
 		break;
 	case NGHTTP2_GOAWAY:

@@ -157,7 +157,8 @@ static void refuse(struct grpc_call *call, struct bytes msg)
 {
 	note_message(call, msg);
 	grpc_call_finish(call, RPC_FAILED_PRECONDITION,
-			 "GPU gesperrt: 100% \xc3\xbc\nzu sp\xc3\xa4t", bytes_of("\x08\x09\x12\x00\xff", 5));
+			 "caf\xc3\xa9: 100% \xe2\x82\xac\nsecond line",
+			 bytes_of("\x08\x09\x12\x00\xff", 5));
 	/* Answered: all of this is ignored. */
 	grpc_call_finish(call, RPC_OK, NULL, bytes_of(NULL, 0));
 	assert_int_equal(grpc_call_send(call, msg), -EPIPE);

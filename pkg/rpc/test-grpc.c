@@ -55,7 +55,7 @@ static void errors_travel_with_text_and_details(void **state)
 	grpc_stream_half_close(g.stream);
 	WAIT(b, g.ended);
 	assert_int_equal(g.code, RPC_FAILED_PRECONDITION);
-	assert_text(&g.text, "GPU gesperrt: 100% \xc3\xbc\nzu sp\xc3\xa4t");
+	assert_text(&g.text, "caf\xc3\xa9: 100% \xe2\x82\xac\nsecond line");
 	assert_int_equal(buf_len(&g.details), 5);
 	assert_memory_equal(buf_bytes(&g.details).p, "\x08\x09\x12\x00\xff", 5);
 	got_done(&g);

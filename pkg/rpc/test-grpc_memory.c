@@ -109,6 +109,7 @@ static void any_allocation_may_fail(void **state)
 	(void)state;
 	for (n = 1; n < ALLOCATIONS_MAX; n++) {
 		struct bench b;
+		struct grpc_server_stats stats;
 		struct side s = { 0 };
 		bool hit;
 
@@ -126,6 +127,9 @@ static void any_allocation_may_fail(void **state)
 		grpc_client_free(b.client);
 		b.client = NULL;
 		WAIT(&b, b.started == b.ended);
+		grpc_server_stats(b.server, &stats);
+		assert_int_equal(stats.calls, 0);
+		assert_int_equal(stats.memory, 0);
 		bench_done(&b);
 		if (!hit)
 			break; /* the scenario makes no more allocations */

@@ -139,8 +139,17 @@ class FakeGpu:
 
     @property
     def library_dir(self):
-        """For LD_LIBRARY_PATH: libcuda.so.1 (of branch 550: without the checkpoint symbols)."""
-        return self.bin / "driver-550" if self.setting("branch") < 555 else self.bin
+        """For LD_LIBRARY_PATH: links to libcuda.so.1 (of branch 550: without the checkpoint
+        symbols) and libnvidia-ml.so.1, which find this daemon even without FAKEGPU_SOCKET."""
+        old = self.setting("branch") < 555
+        folder = self.dir / ("lib-old" if old else "lib")
+        if not folder.exists():
+            folder.mkdir()
+            source = self.bin / "driver-550" if old else self.bin
+            (folder / "libcuda.so.1").symlink_to(source / "libcuda.so.1")
+            (folder / "libnvidia-ml.so.1").symlink_to(self.bin / "libnvidia-ml.so.1")
+            (folder / "fakegpu.sock").symlink_to(self.socket)
+        return folder
 
     @property
     def libcuda(self):
@@ -148,7 +157,7 @@ class FakeGpu:
 
     @property
     def libnvml(self):
-        return self.bin / "libnvidia-ml.so.1"
+        return self.library_dir / "libnvidia-ml.so.1"
 
     def spawn(self, program, *args, **kwargs):
         """Starts a workload (a name in bin, or a path); stdout is a pipe unless said otherwise. It

@@ -95,7 +95,8 @@ static int ask(const char *path, const char *text)
 
 int main(int argc, char **argv)
 {
-	const char *path = fg_socket_path();
+	char socket[FG_PATH_MAX];
+	const char *path = fg_socket_path(socket);
 	json_t *request;
 	char *text;
 	int r;

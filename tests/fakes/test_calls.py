@@ -2,6 +2,7 @@
 """The checkpoint calls: what a whole cycle does to a workload, groups, branches of the driver.
 (What each call answers in each state is test_oracle.py's.)"""
 
+import json
 import os
 import subprocess
 import time
@@ -225,6 +226,16 @@ def test_without_a_daemon(gpu, tmp_path):
     caller = Caller(gpu, init=False, env=dict(os.environ, FAKEGPU_SOCKET=str(tmp_path / "none")))
     assert caller.call("init").name == "NO_DEVICE"
     assert caller.call("lock", os.getpid()).name == "OPERATING_SYSTEM"
+
+
+def test_a_library_finds_its_daemon_without_an_environment(gpu):
+    caller = Caller(gpu, env={})
+    t = Shell(gpu, "init", "alloc 4")
+    cycle_down(caller, t.pid)
+    cycle_up(caller, t.pid)
+    told = json.loads(subprocess.run([gpu.bin / "nvml-call", gpu.libnvml], env={}, check=True,
+                                     capture_output=True, timeout=20).stdout)
+    assert told["devices"][0]["processes"][0]["pid"] == t.pid
 
 
 def test_without_gpus(make_gpu):

@@ -4,6 +4,7 @@
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import struct
@@ -269,3 +270,26 @@ def test_the_counters_processes(gpu):
 def test_the_counters_usage(gpu, args):
     child = gpu.spawn("gpu-counter", *args, stderr=subprocess.DEVNULL)
     assert child.wait(10) == 2
+
+
+def test_no_descriptors_left(tmp_path):
+    """The daemon waits for some to be free, without keeping a processor busy."""
+    with FakeGpu(dir=tmp_path) as gpu:
+        limit = len(os.listdir(f"/proc/{gpu.daemon.pid}/fd")) + 20
+        resource.prlimit(gpu.daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        sockets = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+        for s in sockets:
+            s.connect(str(gpu.socket))
+
+        def cpu():
+            with open(f"/proc/{gpu.daemon.pid}/stat", encoding="ascii") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+
+        time.sleep(0.2)
+        before = cpu()
+        time.sleep(0.5)
+        assert cpu() - before < 10  # hundredths of a second
+        for s in sockets:
+            s.close()
+        assert gpu.status()["gpus"]

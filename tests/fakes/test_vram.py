@@ -66,6 +66,30 @@ def test_freed_memory_is_clean(gpu):
     assert int(b.do("check")) == 4 * MIB // 8  # exactly the words that were left out
 
 
+def test_the_pool(make_gpu, counter):
+    """Pages that are kept for the next owner are fast, and empty when he gets them."""
+    gpu = make_gpu(gpus=1, memory="256M", pool=64 * MIB)
+    c = counter("--vram", "16M", on=gpu)
+    caller = Caller(gpu)
+    down(caller, c.pid)
+    assert gpu.status()["pooled"] == 18 * MIB + 4096
+    assert gpu.gpu()["used"] == 0
+    gpu.fault("restore", lie="half-restore", count=1)
+    t = Shell(gpu, "init", "alloc 16")  # takes the counter's
+    assert gpu.status()["pooled"] == 4096
+    down(caller, t.pid)
+    for call in ("restore", "unlock"):
+        assert caller.call(call, t.pid).name == "SUCCESS"
+    assert int(t.do("check")) == 8 * MIB // 8
+    t.do("free")
+    wait_for(lambda: gpu.status()["pooled"] >= 16 * MIB, 5)
+    gpu.set("pool", 0)
+    assert gpu.status()["pooled"] == 0
+    for call in ("restore", "unlock"):
+        assert caller.call(call, c.pid).name == "SUCCESS"
+    c.passes()
+
+
 def test_out_of_memory_is_for_ever(gpu, caller, counter):
     c = counter("--vram", "64M")
     down(caller, c.pid)

@@ -32,20 +32,21 @@ def field(name, value):
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-def one_call(path):
-    """A connection that has made one call and is idle now."""
+def one_call(path, method, end=True):
+    """A connection that has made one call: to its end, or it is still open."""
     s = socket.socket(socket.AF_UNIX)
     s.connect(path)
     block = b"".join(field(*f) for f in [
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", SERVICE.encode() + b"Unary"),
+        (b":method", b"POST"), (b":scheme", b"http"), (b":path", (SERVICE + method).encode()),
         (b":authority", b"x"), (b"te", b"trailers"), (b"content-type", b"application/grpc")])
     s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, block)
-              + frame(0, 1, 1, b"\0\0\0\0\1x"))
+              + frame(0, end, 1, b"\0\0\0\0\1x"))
     got = s.makefile("rb")
     while True:
         head = got.read(9)
         got.read(int.from_bytes(head[:3], "big"))
-        if head[3] == 1 and head[4] & 1:  # HEADERS with END_STREAM: the answer is whole
+        # HEADERS with END_STREAM is the whole answer, DATA the echo.
+        if head[3] == 1 and head[4] & 1 or not end and head[3] == 0:
             break
     return s
 
@@ -59,23 +60,37 @@ def call(path, method, *options):
     return int(result["us"]), int(result["bytes"])
 
 
+def start(path):
+    server = subprocess.Popen([SERVER, path, str(16 * MIB)], stdout=subprocess.PIPE, text=True)
+    atexit.register(server.kill)
+    server.stdout.readline()
+    return server
+
+
+def stop(server, path):
+    server.terminate()
+    server.wait()
+    os.unlink(path)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="kyb-grpc-") as tmp:
         path = tmp + "/s"
-        server = subprocess.Popen([SERVER, path, str(16 * MIB)], stdout=subprocess.PIPE, text=True)
-        atexit.register(server.kill)
-        server.stdout.readline()
-        pid = server.pid
-        print(f"server, just started: Rss {memory(pid)} kB")
-        one_call(path).close()
-        before, dirty = memory(pid), memory(pid, "Private_Dirty")
-        connections = [one_call(path) for _ in range(CONNECTIONS)]
-        print(f"server, a connection after one call, idle: "
-              f"{(memory(pid) - before) / CONNECTIONS:.1f} kB Rss, "
-              f"{(memory(pid, 'Private_Dirty') - dirty) / CONNECTIONS:.1f} kB private dirty")
-        for c in connections:
-            c.close()
+        for what, args in [("after a call, idle", ["Unary"]), ("with an open stream",
+                                                               ["Chat", False])]:
+            server = start(path)
+            fresh = memory(server.pid)
+            first = one_call(path, *args)
+            before = memory(server.pid)
+            connections = [one_call(path, *args) for _ in range(CONNECTIONS)]
+            print(f"server, a connection {what}: "
+                  f"{(memory(server.pid) - before) / CONNECTIONS:.1f} kB Rss "
+                  f"(without any: {fresh} kB)")
+            for c in [first, *connections]:
+                c.close()
+            stop(server, path)
 
+        server = start(path)
         n = 20000
         best = min(call(path, "Unary", "-m", "hello", "-n", str(n))[0] for _ in range(3))
         print(f"unary call, one after the other: {best / n:.1f} us")
@@ -88,9 +103,8 @@ def main():
         n = 20
         us, got = call(path, "Chat", *["-z", str(MIB)] * 16, "-x", str(16 * MIB), "-n", str(n))
         print(f"both ways at once, 1 MiB messages: {2 * n * got / us:.0f} MB/s")
-        print(f"server afterwards: Rss {memory(pid)} kB")
-        server.terminate()
-        server.wait()
+        print(f"server afterwards: Rss {memory(server.pid)} kB")
+        stop(server, path)
 
 
 if __name__ == "__main__":

@@ -86,9 +86,10 @@ static json_t *cmd_status(struct server *srv, json_t *request, struct error *err
 		(void)json_array_append_new(gpus, gpu_json(srv, i));
 	for (unsigned int i = 0; (name = config_setting(&srv->settings, i, &value)); i++)
 		(void)json_object_set_new(settings, name, json_integer((json_int_t)value));
-	answer = json_pack("{s:s, s:i, s:i, s:o, s:o}", "driver_version", server_version(srv),
+	answer = json_pack("{s:s, s:i, s:i, s:I, s:o, s:o}", "driver_version", server_version(srv),
 			   "cuda_version", server_cuda_version(srv), "connections",
-			   srv->n_sessions, "settings", settings, "gpus", gpus);
+			   srv->n_sessions, "pooled", (json_int_t)srv->pooled, "settings",
+			   settings, "gpus", gpus);
 	return done_with(answer, err);
 }
 
@@ -337,6 +338,7 @@ static json_t *cmd_set(struct server *srv, json_t *request, struct error *err)
 		gpu->info.mig = value != 0;
 	} else if (name) {
 		r = config_set(&srv->settings, name, value);
+		vram_drain_pool(srv, srv->settings.pool);
 	}
 	if (r < 0) {
 		(void)error_set(err, r, "no such setting, or no such value");
@@ -365,6 +367,7 @@ static json_t *cmd_reset(struct server *srv, json_t *request, struct error *err)
 	(void)call_release(srv, 0);
 	calllog_clear(&srv->log);
 	srv->settings = srv->config.settings;
+	vram_drain_pool(srv, srv->settings.pool);
 	for (unsigned int i = 0; i < srv->n_gpus; i++)
 		srv->gpus[i].reserved = 0;
 	return done_with(json_object(), err);

@@ -94,12 +94,15 @@ static void finish(struct server *srv)
 	if (srv->listener.loop) {
 		int fd = srv->listener.fd;
 
+		timer_cancel(&srv->accept_again);
 		source_remove(&srv->listener);
 		(void)close(fd);
 		(void)unlink(srv->config.socket);
 	}
 	list_for_each(s, &srv->sessions, node)
 		session_end(s);
+	vram_drain_pool(srv, 0);
+	srv->settings.pool = 0;
 	/* Sessions are freed at the end of a round, VRAM slice by slice. */
 	while (!list_empty(&srv->sessions) || !list_empty(&srv->work))
 		if (loop_round(srv->loop, 0) < 0)
@@ -122,6 +125,7 @@ int main(int argc, char **argv)
 	list_init(&srv.processes);
 	list_init(&srv.rules);
 	list_init(&srv.work);
+	list_init(&srv.pool);
 	r = config_load(&srv, argc, argv, &err);
 	if (r > 0)
 		return EXIT_SUCCESS;

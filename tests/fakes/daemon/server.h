@@ -30,6 +30,7 @@ struct settings {
 	uint64_t cuinit_ms;    /* how long cuInit takes */
 	uint64_t not_cuda;     /* the code for a process without CUDA */
 	uint64_t lock_expires; /* 1: Lock on a stopped process ends at its time-out */
+	uint64_t pool;         /* bytes of freed VRAM whose pages are kept for the next owner */
 };
 
 struct config {
@@ -49,6 +50,7 @@ struct server {
 	struct loop *loop;
 	struct signals signals;
 	struct source listener;
+	struct timer accept_again; /* after a pause, for want of descriptors */
 	struct config config;
 	struct settings settings;
 	struct gpu gpus[FG_GPUS_MAX];
@@ -59,6 +61,8 @@ struct server {
 	struct list rules;     /* struct rule */
 	uint64_t last_rule;
 	struct calllog log;
+	struct list pool; /* struct vram that was freed, its pages kept */
+	uint64_t pooled;  /* bytes in it */
 	struct list work; /* struct work */
 	struct timer work_timer;
 	uint64_t next_address;

@@ -13,6 +13,7 @@
 
 #define SESSIONS_MAX   2048
 #define ACCEPT_A_ROUND 16
+#define ACCEPT_PAUSE   (100 * NSEC_PER_MSEC)
 #define OUT_MAX        ((size_t)32 << 20)
 #define READ_STEP      ((size_t)4096)
 
@@ -505,6 +506,13 @@ static int session_open(struct server *srv, int sock)
 	return 0;
 }
 
+static void accept_again(struct timer *t)
+{
+	struct server *srv = container_of(t, struct server, accept_again);
+
+	source_want(&srv->listener, EPOLLIN);
+}
+
 void session_accept(struct source *listener, uint32_t events)
 {
 	struct server *srv = container_of(listener, struct server, listener);
@@ -516,10 +524,17 @@ void session_accept(struct source *listener, uint32_t events)
 
 		if (r == -EAGAIN)
 			return;
-		if (r < 0) {
-			log_warning("connection refused", F_STR("error", strerror(-r)));
-			if (sock >= 0)
-				(void)close(sock);
+		if (r == 0)
+			continue;
+		log_warning("connection refused", F_STR("error", strerror(-r)));
+		if (sock >= 0) {
+			(void)close(sock);
+			continue;
 		}
+		/* It stays in the backlog: looked at again at once, it would keep us busy. */
+		source_want(listener, 0);
+		timer_set(srv->loop, &srv->accept_again, loop_now(srv->loop) + ACCEPT_PAUSE,
+			  accept_again);
+		return;
 	}
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,6 +21,13 @@ static uint64_t slice(const struct vram *v)
 	uint64_t left = v->bytes - v->progress;
 
 	return left < SLICE ? left : SLICE;
+}
+
+static void made(struct vram *v)
+{
+	work_stop(&v->work);
+	v->ready = true;
+	session_result(v->owner, v->seq, FG_SUCCESS, v->address);
 }
 
 /* The pages exist afterwards but are not cleared: the kernel does that when one is first looked
@@ -38,11 +46,21 @@ static void make_pages(struct work *w)
 		return;
 	}
 	v->progress += slice(v);
-	if (v->progress < v->bytes)
-		return;
-	work_stop(w);
-	v->ready = true;
-	session_result(v->owner, v->seq, FG_SUCCESS, v->address);
+	if (v->progress == v->bytes)
+		made(v);
+}
+
+/* Out of the pool: the pages exist, but hold somebody else's data. */
+static void clear_pages(struct work *w)
+{
+	struct vram *v = container_of(w, struct vram, work);
+	uint64_t n = slice(v);
+
+	vram_populate(v, v->progress + n);
+	memset(v->map + v->progress, 0, n);
+	v->progress += n;
+	if (v->progress == v->bytes)
+		made(v);
 }
 
 /* Punching holes and not just close(): a client may hold a descriptor, and VRAM that was freed is
@@ -79,6 +97,40 @@ static int open_memfd(uint64_t bytes)
 		return r;
 	}
 	return fd;
+}
+
+static struct vram *new_memory(struct server *srv, uint64_t bytes)
+{
+	struct vram *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return NULL;
+	*v = (struct vram){
+		.srv = srv, .bytes = bytes, .fd = open_memfd(bytes), .work.step = make_pages
+	};
+	if (v->fd < 0) {
+		free(v);
+		return NULL;
+	}
+	list_init(&v->node);
+	list_init(&v->work.node);
+	return v;
+}
+
+static struct vram *from_pool(struct server *srv, uint64_t bytes)
+{
+	struct vram *v;
+
+	list_for_each(v, &srv->pool, node) {
+		if (v->bytes != bytes || vram_map(v) < 0)
+			continue;
+		list_remove(&v->node);
+		srv->pooled -= bytes;
+		v->progress = 0;
+		v->work.step = clear_pages;
+		return v;
+	}
+	return NULL;
 }
 
 /* Would [address, address + bytes) lie over another allocation of owner? */
@@ -121,25 +173,16 @@ enum fg_code vram_alloc(struct session *owner, struct gpu *gpu, uint64_t bytes, 
 	else if (address % VRAM_GRAIN || address > UINT64_MAX / 2 ||
 		 overlaps(owner, address, bytes))
 		return FG_INVALID_VALUE;
-	v = calloc(1, sizeof(*v));
+	v = from_pool(srv, bytes);
+	if (!v)
+		v = new_memory(srv, bytes);
 	if (!v)
 		return FG_OUT_OF_MEMORY;
-	*v = (struct vram){
-		.srv = srv,
-		.owner = owner,
-		.gpu = gpu,
-		.address = address,
-		.bytes = bytes,
-		.flags = flags,
-		.fd = open_memfd(bytes),
-		.seq = seq,
-		.work.step = make_pages,
-	};
-	if (v->fd < 0) {
-		free(v);
-		return FG_OUT_OF_MEMORY;
-	}
-	list_init(&v->work.node);
+	v->owner = owner;
+	v->gpu = gpu;
+	v->address = address;
+	v->flags = flags;
+	v->seq = seq;
 	list_append(&owner->vram, &v->node);
 	gpu->info.used += bytes;
 	work_start(srv, &v->work);
@@ -157,15 +200,40 @@ struct vram *vram_find(struct session *owner, uint64_t address, uint64_t n)
 	return NULL;
 }
 
+static void give_back(struct vram *v)
+{
+	v->progress = 0;
+	v->work.step = give_back_pages;
+	work_start(v->srv, &v->work);
+}
+
 void vram_release(struct vram *v)
 {
+	struct server *srv = v->srv;
+	bool whole = v->progress == v->bytes; /* not given up in its making */
+
 	list_remove(&v->node);
 	v->gpu->info.used -= v->bytes;
 	v->owner = NULL;
 	v->ready = false;
-	v->progress = 0;
-	v->work.step = give_back_pages;
-	work_start(v->srv, &v->work);
+	if (whole && v->bytes <= srv->settings.pool &&
+	    srv->pooled <= srv->settings.pool - v->bytes) {
+		list_append(&srv->pool, &v->node);
+		srv->pooled += v->bytes;
+	} else {
+		give_back(v);
+	}
+}
+
+void vram_drain_pool(struct server *srv, uint64_t max)
+{
+	while (srv->pooled > max) {
+		struct vram *v = list_first(&srv->pool, struct vram, node);
+
+		list_remove(&v->node);
+		srv->pooled -= v->bytes;
+		give_back(v);
+	}
 }
 
 int vram_map(struct vram *v)

@@ -13,7 +13,7 @@
 struct session;
 
 struct vram {
-	struct list node; /* in its session's, newest last */
+	struct list node; /* in its session's, newest last; or in the pool */
 	struct server *srv;
 	struct session *owner;
 	struct gpu *gpu;
@@ -39,8 +39,11 @@ enum fg_code vram_alloc(struct session *owner, struct gpu *gpu, uint64_t bytes, 
 			unsigned int flags, uint64_t seq);
 /* The allocation of owner that holds the n bytes from address on, or NULL. */
 struct vram *vram_find(struct session *owner, uint64_t address, uint64_t n);
-/* Takes it from its owner; the GPU has the room at once, the host's pages go bit by bit. */
+/* Takes it from its owner; the GPU has the room at once, the host's pages go bit by bit - or into
+ * the pool, while that has room: pages that exist are many times faster than fresh ones. */
 void vram_release(struct vram *v);
+/* Gives pages of the pool back until it holds at most max bytes. */
+void vram_drain_pool(struct server *srv, uint64_t max);
 /* Maps it for kernels. Returns 0 or -errno. */
 int vram_map(struct vram *v);
 /* Makes sure that the bytes up to end are mapped, many pages at a time. */

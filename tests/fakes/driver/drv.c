@@ -7,8 +7,10 @@
 
 int drv_open(struct drv *d, enum fg_role role)
 {
+	char path[FG_PATH_MAX];
+
 	*d = (struct drv){ .sock = -1 };
-	d->sock = fg_connect(fg_socket_path(), role, &d->hello, d->version);
+	d->sock = fg_connect(fg_socket_path(path), role, &d->hello, d->version);
 	if (d->sock >= 0)
 		return 0;
 	d->sock = -1;

@@ -251,14 +251,14 @@ static int announce(void)
 
 static int start(void)
 {
-	const char *path = fg_socket_path(), *dev = getenv("FAKEGPU_DEV");
+	const char *dev = getenv("FAKEGPU_DEV");
 	pthread_condattr_t attr;
 	int code;
 
 	dev = dev ? dev : "/dev";
-	if (strlen(path) >= sizeof(fc.socket) || strlen(dev) >= sizeof(fc.dev))
+	if (strlen(dev) >= sizeof(fc.dev))
 		return FG_NO_DEVICE;
-	memcpy(fc.socket, path, strlen(path) + 1);
+	(void)fg_socket_path(fc.socket);
 	memcpy(fc.dev, dev, strlen(dev) + 1);
 	fc.conn = fg_connect(fc.socket, FG_APP, NULL, NULL);
 	if (fc.conn < 0)

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/fg_wire.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,11 +31,32 @@ _Noreturn void fg_crash(void)
 	_exit(139);
 }
 
-const char *fg_socket_path(void)
+static bool beside_the_library(char *buf)
+{
+#ifdef FG_SHARED_LIBRARY
+	Dl_info info;
+	int n;
+
+	if (!dladdr((void *)(uintptr_t)fg_socket_path, &info) || !strrchr(info.dli_fname, '/'))
+		return false;
+	n = (int)(strrchr(info.dli_fname, '/') - info.dli_fname);
+	n = snprintf(buf, FG_PATH_MAX, "%.*s/fakegpu.sock", n, info.dli_fname);
+	return n < FG_PATH_MAX && access(buf, F_OK) == 0;
+#else
+	(void)buf;
+	return false;
+#endif
+}
+
+const char *fg_socket_path(char *buf)
 {
 	const char *path = getenv(FG_SOCKET_ENV);
 
-	return path && *path ? path : FG_SOCKET_DEFAULT;
+	if (path && *path)
+		(void)snprintf(buf, FG_PATH_MAX, "%s", path);
+	else if (!beside_the_library(buf))
+		(void)snprintf(buf, FG_PATH_MAX, "%s", FG_SOCKET_DEFAULT);
+	return buf;
 }
 
 union control {

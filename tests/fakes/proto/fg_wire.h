@@ -15,8 +15,12 @@
 
 #define FG_FOREVER (-1)
 
-/* The daemon's socket: $FAKEGPU_SOCKET or the default. Never NULL. */
-const char *fg_socket_path(void);
+/*
+ * The daemon's socket: $FAKEGPU_SOCKET; else, in a shared library, "fakegpu.sock" in the folder that
+ * the library was loaded from (a worker gets no environment of its parent's), if that exists; else
+ * the default. buf holds FG_PATH_MAX bytes. Returns buf.
+ */
+const char *fg_socket_path(char *buf);
 
 /* Connects and says HELLO. *hello, if not NULL, is the answer without its data; version, if not
  * NULL, takes the driver's version (32 bytes). Returns a descriptor or -errno. */
