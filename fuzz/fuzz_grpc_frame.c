@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		(void)bytes_take(&in, step && step < in.n ? step : in.n, &piece);
 		while ((e = grpc_reader_next(&r, &piece, &got)) == 0) {
 			assert(grpc_frame_take(&whole, MESSAGE_MAX, &want) == 0);
-			assert(got.n == want.n && (got.n == 0 || memcmp(got.p, want.p, got.n) == 0));
+			assert(got.n == want.n);
+			assert(got.n == 0 || memcmp(got.p, want.p, got.n) == 0);
 		}
 		assert(e < 0 || piece.n == 0);
 	}

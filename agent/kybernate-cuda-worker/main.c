@@ -25,10 +25,11 @@ struct options {
 
 static int usage(FILE *to, int status)
 {
-	(void)fprintf(to, "usage: kybernate-cuda-worker --fd=N [--parent=PID] [--libcuda=LIBRARY]\n"
-			  "                             [--libnvml=LIBRARY]\n"
-			  "       kybernate-cuda-worker --version\n"
-			  "The first form is for kybernate-agent; it is of no use to anybody else.\n");
+	(void)fputs("usage: kybernate-cuda-worker --fd=N [--parent=PID] [--libcuda=LIBRARY]\n"
+		    "                             [--libnvml=LIBRARY]\n"
+		    "       kybernate-cuda-worker --version\n"
+		    "The first form is for kybernate-agent; it is of no use to anybody else.\n",
+		    to);
 	return status;
 }
 

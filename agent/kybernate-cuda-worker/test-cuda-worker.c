@@ -263,11 +263,11 @@ static void a_driver_that_hangs_at_its_start(void **state)
 {
 	struct fixture *f = *state;
 
-	f->config.start_timeout = 500 * NSEC_PER_MSEC;
+	f->config.start_timeout = 1500 * NSEC_PER_MSEC;
 	f->fake.cuda->scripts[FAKE_INIT].hang = 1;
 	fixture_start(f);
 	UNTIL(f, f->losses);
-	assert_non_null(strstr(f->last, "did not open the driver in 500 ms"));
+	assert_non_null(strstr(f->last, "did not open the driver in 1500 ms"));
 	__atomic_store_n(&f->fake.cuda->scripts[FAKE_INIT].hang, 0, __ATOMIC_RELAXED);
 	UNTIL(f, f->readies);
 }

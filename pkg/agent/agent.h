@@ -70,6 +70,7 @@ extern const struct grpc_method_ops list_verb, get_verb, delete_verb, status_ver
 extern const struct grpc_method_ops create_verb, rebirth_verb;
 
 struct creation;
+struct rootfs;
 
 /* The CreateCheckpoint that an operation of a shim belongs to, or NULL. */
 struct creation *creation_find(struct agent *agent, const char *ns, const char *container_id,
@@ -95,12 +96,13 @@ void rebirth_finished(struct rebirth *b, const struct operation *op, enum operat
 
 /* --- rootfs.c ------------------------------------------------------------------------------- */
 
-struct rootfs;
-
-/* Saves the changed files of c's container into op->work; operation_rootfs_done() follows. */
+/*
+ * Saves the changed files of a container's snapshot into op->work, or puts those of op->pin back into
+ * the new container of op. Return as a step's run() does: 0 = nothing to do; after FLOW_WAIT
+ * operation_rootfs_done() follows, and *ret is set.
+ */
 int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
 		const char *snapshotter, const char *key, struct rootfs **ret, struct error *err);
-/* Puts those of op->pin back into the new container of op. */
 int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **ret,
 		   struct error *err);
 /* Ends it soon; operation_rootfs_done() follows all the same. */

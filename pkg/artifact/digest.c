@@ -14,7 +14,7 @@
 struct digester {
 	EVP_MD *md; /* fetched once: a fetch by name costs more than hashing a small file */
 	EVP_MD_CTX *ctx;
-	uint8_t buffer[READ_SIZE];
+	uint8_t *buffer; /* for files only: made when the first is read */
 };
 
 const char *digest_hex(const struct digest *d, char *buf)
@@ -57,7 +57,7 @@ int digest_parse(const char *hex, struct digest *ret)
 
 int digester_new(struct digester **ret)
 {
-	struct digester *d = malloc(sizeof(*d));
+	struct digester *d = calloc(1, sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
@@ -79,6 +79,7 @@ void digester_free(struct digester *d)
 		return;
 	EVP_MD_CTX_free(d->ctx);
 	EVP_MD_free(d->md);
+	free(d->buffer);
 	free(d);
 }
 
@@ -115,6 +116,10 @@ int digester_range(struct digester *d, int fd, uint64_t offset, uint64_t length,
 {
 	int r = digester_begin(d);
 
+	if (r == 0 && !d->buffer) {
+		d->buffer = malloc(READ_SIZE);
+		r = d->buffer ? 0 : -ENOMEM;
+	}
 	while (r == 0 && length) {
 		size_t want = length < READ_SIZE ? (size_t)length : READ_SIZE;
 		ssize_t got = pread(fd, d->buffer, want, (off_t)offset);

@@ -65,8 +65,8 @@ int digester_end(struct digester *d, struct digest *ret);
 int digester_bytes(struct digester *d, struct bytes in, struct digest *ret);
 /*
  * The digest of length bytes of a file from offset; fd must allow pread(). Blocks on the disk.
- * Returns 0, -ENODATA when the file ends before, or -errno; then *ret_at (may be NULL) is where
- * it could not read on.
+ * Returns 0, -ENODATA when the file ends before, or another -errno; then *ret_at (may be NULL) is
+ * where it could not read on.
  */
 int digester_range(struct digester *d, int fd, uint64_t offset, uint64_t length,
 		   struct digest *ret, uint64_t *ret_at);

@@ -204,8 +204,9 @@ static int read_element(const struct doc_field *f, json_t *value, void *to, stru
 
 static size_t element_size(const struct doc_field *f)
 {
-	return f->kind == DOC_TEXTS ? sizeof(const char *)
-				    : f->kind == DOC_DIGESTS ? sizeof(struct digest) : f->shape->size;
+	if (f->kind == DOC_TEXTS)
+		return sizeof(const char *);
+	return f->kind == DOC_DIGESTS ? sizeof(struct digest) : f->shape->size;
 }
 
 static int read_array(const struct doc_field *f, json_t *value, uint8_t *to, struct arena *arena,
@@ -561,14 +562,20 @@ static int write_object(const struct doc_shape *shape, const void *from, json_t 
 	return r;
 }
 
-static int write_head(const struct doc_format *format, json_t *root, struct error *err)
+/* The whole document: what it is, then the members, then the digest of all that. */
+static int add_head(const struct doc_format *format, json_t *members, json_t **ret,
+		    struct error *err)
 {
+	json_t *root = json_object(), *value;
 	struct digest digest;
-	json_t *value;
-	int r;
+	int r = 0;
 
-	value = json_sprintf("%s%u", format->family, format->version);
-	if (json_object_set_new(root, "schema", value) < 0) /* refuses a NULL value */
+	*ret = root;
+	/* Setting refuses a value that could not be made. */
+	if (!root ||
+	    json_object_set_new(root, "schema",
+				json_sprintf("%s%u", format->family, format->version)) < 0 ||
+	    json_object_update(root, members) < 0)
 		return no_memory(err);
 	if (!format->sealed)
 		return 0;
@@ -584,13 +591,14 @@ static int write_root(const struct doc_format *format, const void *from, struct 
 		      struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_LIMIT(format->text_max);
-	json_t *root = NULL;
+	json_t *members = NULL, *root = NULL;
 	int r;
 
-	r = write_object(format->shape, from, &root, err);
+	r = write_object(format->shape, from, &members, err);
 	if (r < 0)
 		return r;
-	r = write_head(format, root, err);
+	r = add_head(format, members, &root, err);
+	json_decref(members);
 	if (r == 0 && (json_dump_callback(root, append_json, &text, JSON_INDENT(1)) < 0 ||
 		       buf_append_u8(&text, '\n') < 0))
 		r = error_set(err, -EINVAL, "larger than %zu bytes", format->text_max);

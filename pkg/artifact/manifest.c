@@ -23,9 +23,11 @@ static bool is_zero(const struct digest *d)
 static int check_chunks(const struct manifest_file *f, struct error *err)
 {
 	if (f->chunk_size < CHUNK_SIZE_MIN || (f->chunk_size & (f->chunk_size - 1)))
-		return fail_corrupt(err, "chunk_size: is not a power of two from %d", CHUNK_SIZE_MIN);
+		return fail_corrupt(err, "chunk_size: is not a power of two from %d",
+				    CHUNK_SIZE_MIN);
 	if (f->n_chunks == 0 || f->n_chunks != digest_chunk_count(f->size, f->chunk_size))
-		return fail_corrupt(err, "chunks: %zu of them do not fit the file's size", f->n_chunks);
+		return fail_corrupt(err, "chunks: %zu of them do not fit the file's size",
+				    f->n_chunks);
 	if (is_zero(&f->root))
 		return fail_corrupt(err, "root: is missing");
 	return 0;
@@ -38,7 +40,8 @@ static int check_file(const void *object, struct error *err)
 	bool chunks = f->chunk_size || f->n_chunks || !is_zero(&f->root);
 
 	if (whole == chunks)
-		return fail_corrupt(err, "has to have either 'sha256' or 'chunk_size', 'root' and 'chunks'");
+		return fail_corrupt(err, "has to have either 'sha256' or 'chunk_size', 'root' "
+					 "and 'chunks'");
 	return chunks ? check_chunks(f, err) : 0;
 }
 
@@ -64,7 +67,8 @@ static int check_manifest(const void *object, struct error *err)
 
 	for (size_t i = 1; i < m->n_files; i++)
 		if (strcmp(m->files[i - 1].path, m->files[i].path) >= 0)
-			return fail_corrupt(err, "files: [%zu]: is not in order, or there twice", i);
+			return fail_corrupt(err, "files: [%zu]: is not in order, or there twice",
+					    i);
 	return 0;
 }
 
@@ -124,7 +128,9 @@ static int check_root(struct digester *digester, const struct manifest_file *f, 
 
 	if (r < 0)
 		return error_sys(err, r, "hash");
-	return digest_equal(&root, &f->root) ? 0 : fail_corrupt(err, "root: does not fit the chunks");
+	if (!digest_equal(&root, &f->root))
+		return fail_corrupt(err, "root: does not fit the chunks");
+	return 0;
 }
 
 int manifest_read(struct bytes text, const struct layout *layout, struct arena *arena,

@@ -111,8 +111,9 @@ static int check_gpu(const void *object, struct error *err)
 	for (size_t i = 0; i < g->n_processes; i++)
 		for (size_t k = 0; k < g->processes[i].n_gpu_uuids; k++)
 			if (!has_device(g, g->processes[i].gpu_uuids[k]))
-				return fail_corrupt(err, "processes: [%zu]: gpu_uuids: [%zu]: is none of "
-						"the devices", i, k);
+				return fail_corrupt(err,
+						    "processes: [%zu]: gpu_uuids: [%zu]: is none "
+						    "of the devices", i, k);
 	return 0;
 }
 

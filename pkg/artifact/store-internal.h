@@ -33,8 +33,8 @@ int store_missing(const char *ref, struct error *err);
 
 /* Opens a directory of the store by name. Returns a descriptor or -errno. */
 int store_open_dir(const struct store *s, const char *name);
-/* Is that descriptor what the name stands for now? */
-bool store_is_named(const struct store *s, const char *name, int fd);
+/* Is that descriptor what the name stands for now? 1, 0 or -errno. */
+int store_is_named(const struct store *s, const char *name, int fd);
 /* flock() without waiting: LOCK_SH or LOCK_EX. -EWOULDBLOCK when somebody else has it. */
 int store_lock(int fd, int operation);
 

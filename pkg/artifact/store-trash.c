@@ -96,9 +96,11 @@ int store_delete(struct store *s, const char *ref, struct error *err)
 	r = store_lock(fd, LOCK_EX);
 	if (r == -EWOULDBLOCK)
 		return error_reason(err, REASON_BUSY, -EBUSY, "checkpoint '%s' is in use", ref);
+	if (r == 0)
+		r = store_is_named(s, ref, fd);
 	if (r < 0)
 		return fail_sys(err, r, "lock checkpoint '%s'", ref);
-	if (!store_is_named(s, ref, fd))
+	if (r == 0)
 		return store_missing(ref, err);
 	r = store_discard(s, ref, ref);
 	if (r < 0)

@@ -16,6 +16,7 @@
 #include "artifact/fail.h"
 #include "artifact/scan.h"
 #include "artifact/store-internal.h"
+#include "artifact/verify.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 
@@ -140,7 +141,8 @@ static int check_marker(struct store *s, struct error *err)
 	if (r == -ENOENT)
 		return make_marker(s, err);
 	if (r < 0) {
-		if (err)
+		/* It is the store that is wrong, not a checkpoint in it. */
+		if (err && err->reason == REASON_IMAGE_CORRUPT)
 			err->reason = REASON_STORE_FAILED;
 		return error_wrap(err, r, "the store %s", s->path);
 	}
@@ -245,12 +247,15 @@ int store_open_dir(const struct store *s, const char *name)
 	return path_open_beneath(s->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
-bool store_is_named(const struct store *s, const char *name, int fd)
+int store_is_named(const struct store *s, const char *name, int fd)
 {
 	struct stat a, b;
 
-	return fstatat(s->fd, name, &a, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &b) == 0 &&
-	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	if (fstatat(s->fd, name, &a, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &b) < 0)
+		return -errno;
+	return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 int store_lock(int fd, int operation)
@@ -316,6 +321,17 @@ int store_get(const struct store *s, const char *ref, struct arena *arena, struc
 	return 0;
 }
 
+int store_get_files(const struct store *s, const struct metadata *m, struct arena *arena,
+		    struct manifest *ret, struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = open_checkpoint(s, m->ref, &fd, err);
+
+	if (r == 0)
+		r = verify_manifest(fd, &layout_checkpoint, &m->manifest, arena, ret, err);
+	return r < 0 ? error_wrap(err, r, "checkpoint '%s'", m->ref ? m->ref : "") : 0;
+}
+
 int store_pin(const struct store *s, const char *ref, struct store_pin *ret, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
@@ -324,11 +340,13 @@ int store_pin(const struct store *s, const char *ref, struct store_pin *ret, str
 	if (r < 0)
 		return r;
 	r = store_lock(fd, LOCK_SH);
-	if (r < 0 && r != -EWOULDBLOCK)
-		return fail_sys(err, r, "lock checkpoint '%s'", ref);
 	/* Whoever deletes it locks it first and renames it then: it may have gone in between. */
-	if (r == -EWOULDBLOCK || !store_is_named(s, ref, fd))
+	if (r == 0)
+		r = store_is_named(s, ref, fd);
+	if (r == 0 || r == -EWOULDBLOCK)
 		return store_missing(ref, err);
+	if (r < 0)
+		return fail_sys(err, r, "lock checkpoint '%s'", ref);
 	(void)snprintf(ret->ref, sizeof(ret->ref), "%s", ref);
 	(void)path_printf(ret->path, sizeof(ret->path), "%s/%s", s->path, ref);
 	(void)path_printf(ret->criu_path, sizeof(ret->criu_path), "%s/%s/" LAYOUT_CRIU, s->path,

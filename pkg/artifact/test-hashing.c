@@ -262,5 +262,6 @@ int main(int argc, char **argv)
 
 	if (worker_role(argc, argv, &status))
 		return status;
+	tree_in_memory();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

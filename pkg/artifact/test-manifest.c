@@ -12,7 +12,8 @@
 #define ROOT_AB "6f1290896ee81a0349174d19f4473d267a10289c40480861d5c42affffbd79f9"
 
 #define HEAD "{\"schema\":\"kybernate.io/manifest/v1\",\"files\":["
-#define FILE_OF(path) "{\"path\":\"" path "\",\"size\":1,\"mode\":\"0600\",\"sha256\":\"" HASH_A "\"}"
+#define FILE_OF(path)                                                                              \
+	"{\"path\":\"" path "\",\"size\":1,\"mode\":\"0600\",\"sha256\":\"" HASH_A "\"}"
 
 static struct arena arena;
 static struct error err;

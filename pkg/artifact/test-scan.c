@@ -370,5 +370,6 @@ int main(void)
 		T(what_is_no_small_file_is_not_read),
 	};
 
+	tree_in_memory();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,8 @@ int bytes_take(struct bytes *b, size_t n, struct bytes *ret)
 	if (b->n < n)
 		return BYTES_MORE;
 	*ret = (struct bytes){ b->p, n };
-	*b = (struct bytes){ b->p + n, b->n - n };
+	if (n) /* NULL + 0 is undefined in C */
+		*b = (struct bytes){ b->p + n, b->n - n };
 	return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/time.h"
+#include "base/userns.h"
 
 #define OOM_SCORE_ADJ_MIN (-1000)
 #define OOM_SCORE_ADJ_MAX 1000
@@ -91,21 +92,6 @@ int join_cgroup(const struct cgroup_host *host, const char *path, pid_t pid, str
 	return joined ? 0 : error_set(err, -ENOENT, "cgroup %s does not exist", path);
 }
 
-/* Root, and not only in a user namespace. */
-static bool privileged(const char *proc)
-{
-	unsigned int inside, outside, size;
-	char path[PATH_MAX], line[64];
-
-	if (geteuid() != 0)
-		return false;
-	if (PATH_PRINTF(path, "%s/self/uid_map", proc) < 0 ||
-	    file_read_line(AT_FDCWD, path, line, sizeof(line)) < 0)
-		return true; /* a kernel without user namespaces */
-	return sscanf(line, "%u %u %u", &inside, &outside, &size) == 3 && inside == 0 &&
-	       outside == 0 && size == UINT_MAX;
-}
-
 static int read_score(const char *proc, pid_t pid, long *ret)
 {
 	char path[PATH_MAX], line[32], *end;
@@ -123,7 +109,7 @@ static int read_score(const char *proc, pid_t pid, long *ret)
 
 int join_oom_score(const char *proc, pid_t pid, pid_t parent, struct error *err)
 {
-	char path[PATH_MAX], text[16];
+	char path[PATH_MAX], text[32];
 	long score;
 	int r = read_score(proc, parent, &score);
 
@@ -135,7 +121,7 @@ int join_oom_score(const char *proc, pid_t pid, pid_t parent, struct error *err)
 	r = PATH_PRINTF(path, "%s/%d/oom_score_adj", proc, pid);
 	if (r == 0)
 		r = file_put(AT_FDCWD, path, text);
-	if ((r == -EPERM || r == -EACCES) && !privileged(proc))
+	if ((r == -EPERM || r == -EACCES) && (geteuid() != 0 || userns_inside(proc)))
 		return 0;
 	return r < 0 ? error_sys(err, r, "set oom_score_adj of process %d to %ld", pid, score) : 0;
 }

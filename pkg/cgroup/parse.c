@@ -161,12 +161,20 @@ static bool device_number(struct bytes word, uint64_t *major, uint64_t *minor)
 	       number(word, UINT32_MAX, minor) == 0;
 }
 
-static const char *keep(struct arena *a, struct bytes word)
+/*
+ * A word as a string behind a prefix. In a message it must be UTF-8, or Go drops the message
+ * whole: what is not plain ASCII becomes a question mark.
+ */
+static const char *keep(struct arena *a, const char *prefix, struct bytes word)
 {
-	char *s = arena_alloc(a, word.n + 1);
+	size_t skip = strlen(prefix);
+	char *s = arena_alloc(a, skip + word.n + 1);
 
-	if (s)
-		memcpy(s, word.p, word.n);
+	if (!s)
+		return NULL;
+	memcpy(s, prefix, skip);
+	for (size_t i = 0; i < word.n; i++)
+		s[skip + i] = word.p[i] > ' ' && word.p[i] < 0x7f ? (char)word.p[i] : '?';
 	return s;
 }
 
@@ -192,7 +200,7 @@ int parse_blkio(struct bytes text, size_t max, struct arena *a, struct blkio_ent
 		}
 		if (number(v, UINT64_MAX, &e->value) < 0)
 			continue;
-		e->op = keep(a, op);
+		e->op = keep(a, "", op);
 		e->device = "";
 		if (!e->op)
 			return -ENOMEM;
@@ -285,7 +293,7 @@ int parse_rdma(struct bytes text, size_t max, struct arena *a, struct rdma_entry
 			continue;
 		rdma_value(&e, first);
 		rdma_value(&e, second);
-		e.device = keep(a, device);
+		e.device = keep(a, "", device);
 		if (!e.device)
 			return -ENOMEM;
 		list[n++] = e;
@@ -364,8 +372,8 @@ const char *parse_partition(struct bytes partitions, uint64_t major, uint64_t mi
 			    struct arena *a)
 {
 	struct bytes line, first, second, blocks, name;
+	const char *path;
 	uint64_t x, y;
-	char *path;
 
 	/* "major minor #blocks name", an empty line, then the devices; the first hit counts. */
 	while (next_line(&partitions, &line)) {
@@ -375,12 +383,8 @@ const char *parse_partition(struct bytes partitions, uint64_t major, uint64_t mi
 		if (number(first, UINT32_MAX, &x) < 0 || number(second, UINT32_MAX, &y) < 0 ||
 		    x != major || y != minor)
 			continue;
-		path = arena_alloc(a, strlen("/dev/") + name.n + 1);
-		if (!path)
-			return "";
-		memcpy(path, "/dev/", strlen("/dev/"));
-		memcpy(path + strlen("/dev/"), name.p, name.n);
-		return path;
+		path = keep(a, "/dev/", name);
+		return path ? path : "";
 	}
 	return "";
 }

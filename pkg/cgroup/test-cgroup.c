@@ -217,10 +217,11 @@ static void real_pids(enum cgroup_mode mode)
 	char dir[PATH_MAX];
 	struct bed b;
 
+	BED_NEEDS(mode, NULL);
 	bed_real(&b, mode);
 	one = bed_child(&b, "", NULL);
 	if (cgroup_open_pid(&b.cg, &b.host, one, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 	two = bed_child(&b, "", NULL);
 	assert_true(cgroup_exists(&b.cg));
 	assert_int_equal(cgroup_pids(&b.cg, &pids, NULL), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <sched.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 #include "cgroup/controllers.h"
 #include "cgroup/join.h"
@@ -65,6 +66,7 @@ static void real(enum cgroup_mode mode)
 	struct bed b;
 	pid_t pid;
 
+	BED_NEEDS(mode, NULL);
 	bed_real(&b, mode);
 	pid = fork();
 	assert_true(pid >= 0);
@@ -75,7 +77,7 @@ static void real(enum cgroup_mode mode)
 	}
 	b.child[b.n_children++] = pid;
 	if (join_cgroup(&b.host, b.name, pid, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 	assert_int_equal(cgroup_open_pid(&b.cg, &b.host, pid, NULL), 0);
 	for (unsigned int c = 0; mode == CGROUP_V1 && c < CGROUP_CONTROLLERS; c++)
 		if (b.host.mounts[c].point)
@@ -127,6 +129,39 @@ static void oom_scores(void **state)
 	bed_file(&b, "proc/7/oom_score_adj", "0\n");
 	assert_int_equal(join_oom_score(proc, 9, 7, NULL), -ENOENT);
 	assert_int_equal(join_oom_score(proc, 8, 6, NULL), -ENOENT);
+	bed_close(&b);
+}
+
+/* Root that is refused hears of it: something is amiss. Immutable stands for refused. */
+static void refused_to_root(void **state)
+{
+	char proc[128], path[256];
+	int fd, flags = FS_IMMUTABLE_FL;
+	struct error err = ERROR_NULL;
+	struct bed b;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	bed_fake(&b, CGROUP_V2, NULL);
+	assert_int_equal(PATH_PRINTF(proc, "%s/proc", b.top), 0);
+	bed_file(&b, "proc/7/oom_score_adj", "0\n");
+	bed_file(&b, "proc/8/oom_score_adj", "");
+	assert_int_equal(PATH_PRINTF(path, "%s/8/oom_score_adj", proc), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0) {
+		assert_int_equal(join_oom_score(proc, 8, 7, &err), -EPERM);
+		/* In a user namespace it is to be expected. */
+		bed_file(&b, "proc/self/uid_map", "         0       1000          1\n");
+		assert_int_equal(join_oom_score(proc, 8, 7, NULL), 0);
+		bed_file(&b, "proc/self/uid_map", "         0          0 4294967295\n");
+		assert_int_equal(join_oom_score(proc, 8, 7, NULL), -EPERM);
+		flags = 0;
+		assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+	} else {
+		print_message("no immutable files here\n");
+	}
+	(void)close(fd);
 	bed_close(&b);
 }
 
@@ -227,7 +262,7 @@ static void real_controllers(void **state)
 	(void)strcat(path, "/memory.current");
 	assert_int_equal(access(path, F_OK), -1);
 	if (controllers_enable(&b.cg, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(controllers_enable(&b.cg, &err), 0);
 	bed_end_children(&b);
@@ -244,6 +279,7 @@ int main(void)
 		cmocka_unit_test(v1_trees),	  cmocka_unit_test(v2_tree),
 		cmocka_unit_test(paths_refused),  cmocka_unit_test(v1_real),
 		cmocka_unit_test(v2_real),	  cmocka_unit_test(oom_scores),
+		cmocka_unit_test(refused_to_root),
 		cmocka_unit_test(real_oom_score), cmocka_unit_test(controllers_of_files),
 		cmocka_unit_test(real_controllers),
 	};

@@ -38,7 +38,7 @@ static void start(struct probe *p)
 	struct error err = ERROR_NULL;
 
 	if (oom_watch_start(&p->w, p->loop, &p->bed.cg, killed, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 }
 
 /* Runs the loop until there are that many callbacks, or for 10 s; then a little longer. */
@@ -91,9 +91,7 @@ static void limited(struct probe *p, enum cgroup_mode mode)
 	assert_int_equal(cgroup_open_pid(&p->bed.cg, &p->bed.host, pid, NULL), 0);
 	if (mode == CGROUP_V2 && cgroup_mode_at(CGROUP_ROOT) == CGROUP_V2 &&
 	    controllers_enable(&p->bed.cg, &err) < 0)
-		fail_msg("%s", err.text);
-	if (!bed_has(&p->bed, limit_file(p)))
-		skip();
+		fail_msg("%s", error_text(&err));
 	bed_write(&p->bed, limit_file(p), LIMIT);
 }
 
@@ -113,6 +111,7 @@ static void one_kill_one_call(enum cgroup_mode mode)
 	unsigned int fds;
 	struct probe p;
 
+	BED_NEEDS(mode, "memory");
 	setup(&p);
 	limited(&p, mode);
 	fds = open_fds();
@@ -154,6 +153,7 @@ static void at_the_exit(enum cgroup_mode mode)
 {
 	struct probe p;
 
+	BED_NEEDS(mode, "memory");
 	setup(&p);
 	limited(&p, mode);
 	start(&p);
@@ -199,6 +199,7 @@ static void below(enum cgroup_mode mode)
 {
 	struct probe p;
 
+	BED_NEEDS(mode, "memory");
 	setup(&p);
 	limited(&p, mode);
 	bed_each_dir(&p.bed, make_below);
@@ -234,6 +235,7 @@ static void of_the_pod(enum cgroup_mode mode)
 	struct probe pod, other;
 	pid_t pid;
 
+	BED_NEEDS(mode, "memory");
 	setup(&pod);
 	setup(&other);
 	limited(&pod, mode);
@@ -279,6 +281,7 @@ static void removed(enum cgroup_mode mode)
 	nsec_t end;
 	int rounds = 0;
 
+	BED_NEEDS(mode, "memory");
 	setup(&p);
 	limited(&p, mode);
 	start(&p);

@@ -195,6 +195,9 @@ static void partitions(void **state)
 	assert_string_equal(parse_partition(text_of(text), 7, 0, &a), "/dev/loop0");
 	assert_string_equal(parse_partition(text_of(text), 254, 1, &a), "");
 	assert_string_equal(parse_partition(text_of(""), 0, 0, &a), "");
+	/* What is no UTF-8 would make Go drop the whole message. */
+	assert_string_equal(parse_partition(text_of("8 0 1 a\xff\xc3\xa4\x01"), 8, 0, &a),
+			    "/dev/a????");
 }
 
 static void hugepages(void **state)

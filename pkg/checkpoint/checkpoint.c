@@ -294,15 +294,13 @@ static int undo_dump(struct flow *f, struct error *err)
 static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
-	int r;
 
 	operation_unwatch(op);
 	slot_release(&op->slot);
 	op->criu_done = true;
 	if (op->work.fd < 0 || !op->host->rootfs)
 		return 0; /* containerd's client saves them by itself */
-	r = op->host->rootfs(op, err);
-	return r < 0 ? r : FLOW_WAIT;
+	return op->host->rootfs(op, err);
 }
 
 static void cancel_rootfs(struct flow *f)

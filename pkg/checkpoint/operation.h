@@ -79,8 +79,8 @@ struct operation_host {
 	void (*update)(struct operation *op);
 	/*
 	 * Optional: saves the container's changed files into op->work, or puts those of op->pin
-	 * back into the new container; operation_rootfs_done() follows. Returns 0 or negative with
-	 * err. NULL: somebody else does that.
+	 * back into the new container. Returns as a step's run() does; after FLOW_WAIT
+	 * operation_rootfs_done() follows. NULL: somebody else does that.
 	 */
 	int (*rootfs)(struct operation *op, struct error *err);
 	void (*rootfs_cancel)(struct operation *op);

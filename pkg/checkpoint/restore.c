@@ -128,12 +128,10 @@ static void cancel_bulk(struct flow *f)
 static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
-	int r;
 
 	if (op->pin.fd < 0 || !op->host->rootfs)
 		return 0;
-	r = op->host->rootfs(op, err);
-	return r < 0 ? r : FLOW_WAIT;
+	return op->host->rootfs(op, err);
 }
 
 static void cancel_rootfs(struct flow *f)

@@ -48,7 +48,6 @@ static int check_group(const struct agent_settings *s, const struct agent_group 
 
 static int apply_groups(struct agent_settings *s, const struct toml *groups, struct error *err)
 {
-	size_t n = 0;
 	int r;
 
 	if (!groups)
@@ -56,9 +55,7 @@ static int apply_groups(struct agent_settings *s, const struct toml *groups, str
 	if (groups->type != TOML_ARRAY)
 		return error_reason(err, REASON_CONFIG_INVALID, -EINVAL,
 				    "line %u: write [[group]], once for each group", groups->line);
-	toml_for_each(i, groups)
-		n++;
-	s->groups = arena_alloc(&s->mem, n * sizeof(*s->groups));
+	s->groups = arena_alloc(&s->mem, toml_count(groups) * sizeof(*s->groups));
 	if (!s->groups)
 		return error_sys(err, -ENOMEM, "read settings");
 	toml_for_each(i, groups) {

@@ -51,7 +51,7 @@ const json_t *json_doc_at(const json_t *root, const char *const *keys);
 #define JSON_DOC_AT(root, ...) json_doc_at(root, (const char *const[]){ __VA_ARGS__, NULL })
 
 /* What the getters return when there is no value; *ret is unchanged then. */
-#define JSON_DOC_MISSING 1
+#define JSON_DOC_MISSING       1
 
 /*
  * value may be NULL (missing). Return 0, JSON_DOC_MISSING, -EBADMSG (another type, a string that

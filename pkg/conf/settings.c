@@ -11,7 +11,7 @@
 #include "base/num.h"
 
 #define ROWS_MAX 64
-#define KEY_MAX	 96
+#define KEY_MAX  96
 
 /* One call of settings_apply(). */
 struct apply {
@@ -80,14 +80,12 @@ static int set_string(struct apply *a, const struct setting *row, const struct t
 static int set_list(struct apply *a, const struct setting *row, const struct toml *v,
 		    bool (*valid)(const char *s), const char *want, struct setting_list *ret)
 {
-	size_t n = 0;
 	int r;
 
 	if (v->type != TOML_ARRAY || !v->child.first)
 		return wrong(a, row, v, "a list, and not empty");
-	toml_for_each(i, v)
-		n++;
-	*ret = (struct setting_list){ .items = arena_alloc(a->mem, n * sizeof(*ret->items)) };
+	*ret = (struct setting_list){ 0 };
+	ret->items = arena_alloc(a->mem, toml_count(v) * sizeof(*ret->items));
 	if (!ret->items)
 		return no_memory(a);
 	toml_for_each(i, v) {
@@ -104,13 +102,10 @@ static int set_list(struct apply *a, const struct setting *row, const struct tom
 static int set_uids(struct apply *a, const struct setting *row, const struct toml *v,
 		    struct setting_uids *ret)
 {
-	size_t n = 0;
-
 	if (v->type != TOML_ARRAY || !v->child.first)
 		return wrong(a, row, v, "a list, and not empty");
-	toml_for_each(i, v)
-		n++;
-	*ret = (struct setting_uids){ .items = arena_alloc(a->mem, n * sizeof(*ret->items)) };
+	*ret = (struct setting_uids){ 0 };
+	ret->items = arena_alloc(a->mem, toml_count(v) * sizeof(*ret->items));
 	if (!ret->items)
 		return no_memory(a);
 	toml_for_each(i, v) {

@@ -56,7 +56,7 @@ enum setting_type {
 struct setting {
 	enum setting_type type;
 	const char *key;      /* "timeouts.lock"; at most one dot */
-	size_t offset;	      /* of the member in the struct */
+	size_t offset;        /* of the member in the struct */
 	const char *fallback; /* TOML text; NULL = the key must be there */
 };
 

@@ -268,6 +268,37 @@ static void only_the_default_file_may_be_missing(void **state)
 	}
 }
 
+/* The first example behind a heading of docs/configuration.md. */
+static struct bytes example(const struct buf *page, const char *heading)
+{
+	static const char begin[] = "```toml\n";
+	const char *at = strstr(buf_str(page), heading), *end;
+
+	assert_non_null(at);
+	at = strstr(at, begin);
+	assert_non_null(at);
+	at += sizeof(begin) - 1;
+	end = strstr(at, "```");
+	assert_non_null(end);
+	return bytes_of(at, (size_t)(end - at));
+}
+
+static void the_examples_of_the_documentation_are_valid(void **state)
+{
+	_cleanup_buf_ struct buf page = BUF_NULL;
+	struct agent_settings a;
+	struct shim_settings s;
+
+	(void)state;
+	assert_int_equal(file_read(AT_FDCWD, getenv("KYB_CONFIGURATION_PAGE"), &page), 0);
+	assert_int_equal(shim_settings_parse(example(&page, "\n## shim.toml\n"), &s, NULL), 0);
+	assert_true(s.checkpoint.tcp_established);
+	shim_settings_done(&s);
+	assert_int_equal(agent_settings_parse(example(&page, "\n## agent.toml\n"), &a, NULL), 0);
+	assert_int_equal(a.n_groups, 1);
+	agent_settings_done(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +311,7 @@ int main(void)
 		cmocka_unit_test(groups_do_not_overlap),
 		cmocka_unit_test(names_are_plain),
 		cmocka_unit_test(only_the_default_file_may_be_missing),
+		cmocka_unit_test(the_examples_of_the_documentation_are_valid),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -338,6 +338,15 @@ const struct toml *toml_get(const struct toml *table, const char *key)
 	return find(table, key);
 }
 
+size_t toml_count(const struct toml *parent)
+{
+	size_t n = 0;
+
+	toml_for_each(i, parent)
+		n++;
+	return n;
+}
+
 const char *toml_type_name(enum toml_type type)
 {
 	static const char *const names[] = {

@@ -33,19 +33,19 @@ enum toml_type {
 
 /* How a table or array came to be, which decides what may still be added to it. */
 enum toml_origin {
-	TOML_CLOSED,	 /* written out as a value: nothing */
-	TOML_IMPLICIT,	 /* named on the way to a deeper table: may be defined once */
-	TOML_HEADER,	 /* [table] */
-	TOML_DOTTED,	 /* by a dotted key: more dotted keys */
+	TOML_CLOSED,     /* written out as a value: nothing */
+	TOML_IMPLICIT,   /* named on the way to a deeper table: may be defined once */
+	TOML_HEADER,     /* [table] */
+	TOML_DOTTED,     /* by a dotted key: more dotted keys */
 	TOML_OF_HEADERS, /* [[array]] */
 };
 
 struct toml {
 	enum toml_type type;
 	enum toml_origin origin; /* of tables and arrays; for the parser */
-	unsigned int line;	 /* where the value or the table's heading stands, from 1 */
-	const char *key;	 /* NULL for the root and for what is in an array */
-	struct toml *next;	 /* the next one of the same table or array, in the file's order */
+	unsigned int line;       /* where the value or the table's heading stands, from 1 */
+	const char *key;         /* NULL for the root and for what is in an array */
+	struct toml *next;       /* the next one of the same table or array, in the file's order */
 	union {
 		const char *string; /* UTF-8 */
 		int64_t integer;
@@ -79,6 +79,9 @@ const struct toml *toml_get(const struct toml *table, const char *key);
 
 #define toml_for_each(pos, parent)                                                                 \
 	for (const struct toml *pos = (parent)->child.first; pos; pos = pos->next)
+
+/* How many entries a table or array has. */
+size_t toml_count(const struct toml *parent);
 
 /* "a string", "a table" and so on, for messages. */
 const char *toml_type_name(enum toml_type type);

@@ -77,7 +77,8 @@ static int setup(void **state)
 
 	assert_non_null(p);
 	assert_int_equal(loop_new(&p->loop), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+			 0);
 	p->peer = fds[1];
 	assert_int_equal(conn_open(&p->conn, p->loop, fds[0], IN_MAX, OUT_MAX, &ops), 0);
 	*state = p;

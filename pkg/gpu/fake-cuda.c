@@ -184,7 +184,7 @@ static int change(int pid, enum gpu_op op, unsigned int from, unsigned int to, i
 
 	if (code < 0)
 		code = bad	       ? bad
-		       : !p	       ? CUDA_CODE_INVALID_VALUE
+		       : !p	       ? CUDA_CODE_NOT_INITIALIZED
 		       : p->state != from ? CUDA_CODE_ILLEGAL_STATE
 					  : CUDA_CODE_SUCCESS;
 	if (p && code == CUDA_CODE_SUCCESS)
@@ -198,7 +198,7 @@ int cuCheckpointProcessGetRestoreThreadId(int pid, int *tid)
 	struct fake_process *p = enter(pid, GPU_OP_PROBE, &s);
 
 	if (s.code < 0)
-		s.code = p ? CUDA_CODE_SUCCESS : CUDA_CODE_INVALID_VALUE;
+		s.code = p ? CUDA_CODE_SUCCESS : CUDA_CODE_NOT_INITIALIZED;
 	*tid = pid + 1;
 	return leave(p, s.code);
 }
@@ -209,7 +209,7 @@ int cuCheckpointProcessGetState(int pid, unsigned int *state)
 	struct fake_process *p = enter(pid, GPU_OP_STATE, &s);
 
 	if (s.code < 0)
-		s.code = p ? CUDA_CODE_SUCCESS : CUDA_CODE_INVALID_VALUE;
+		s.code = p ? CUDA_CODE_SUCCESS : CUDA_CODE_NOT_INITIALIZED;
 	if (p)
 		*state = p->state;
 	return leave(p, s.code);

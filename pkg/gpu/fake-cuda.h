@@ -2,7 +2,8 @@
 /*
  * A scripted libcuda.so.1 and libnvidia-ml.so.1 for unit tests: no GPU, no memory, just the
  * checkpoint calls' state machine, and whatever answer, delay, hang or crash a test orders. (The
- * emulated GPU in tests/fakes is another thing: it holds VRAM and serves real workloads.)
+ * emulated GPU in tests/fakes is another thing: it holds VRAM and serves real workloads.) A pid
+ * that is not in the table has no CUDA: NOT_INITIALIZED, as a driver of branch 580 says.
  *
  * Test and library share this struct through a file mapped by both; its path travels in the
  * environment variable FAKE_CUDA_ENV. The test writes before a call and reads after it.

@@ -4,8 +4,9 @@
 #include "base/cleanup.h"
 
 static const struct gpu_issue issues[] = {
-	{ "cuda-checkpoint #44", 580, 0,
-	  "A restore that runs out of GPU memory is final: later ones return 304, unlock 401.",
+	{ "cuda-checkpoint #44; measured", 580, 0,
+	  "A restore that runs out of GPU memory is final: the state stays CHECKPOINTED, later "
+	  "ones return 304, all other calls 401 (580.95.05, 580.159.04).",
 	  "Free memory is compared with what was saved before the driver is asked (MEMORY); "
 	  "an out-of-memory is reported as VRAM_SHORT with a warning that it may be final." },
 	{ "cuda-checkpoint #53", 595, 0,
@@ -15,21 +16,37 @@ static const struct gpu_issue issues[] = {
 	  "Lock makes some multi-threaded processes die of SIGSEGV (610.57.04).",
 	  "Cannot be prevented from outside. The worker looks whether the process still lives "
 	  "after every driver error, and the failure says so." },
-	{ "cuda-checkpoint #26", 0, 0,
-	  "A call on a process in a frozen cgroup does not return.",
+	{ "cuda-checkpoint #26; measured", 0, 0,
+	  "Lock, checkpoint and the question for the state do not return while the process is "
+	  "frozen or stopped; the lock's own time-out does not count then (580.159.04).",
 	  "Lock before the freeze; and every call has a deadline." },
+	{ "measured", 0, 0,
+	  "While a lock waits, the question for the state waits with it (580.159.04).",
+	  "Calls for one process are made one after the other; one that is late only because it "
+	  "waits for its turn does not count as a hang." },
+	{ "measured", 0, 0,
+	  "Asked about a process that is dead, every call answers OPERATING_SYSTEM, the first one "
+	  "too (580.159.04).",
+	  "The kernel is asked first, and after every error again: a process that is gone is "
+	  "reported as gone." },
+	{ "measured", 0, 0,
+	  "With managed memory the lock succeeds and the checkpoint is refused as NOT_SUPPORTED; "
+	  "the process stays LOCKED and runs on after an unlock (580.159.04).",
+	  "Reported with the likely cause; undoing it is an unlock." },
 	{ "cuda-checkpoint #30, #45", 0, 0,
 	  "While one rank of a collective is locked, every call on the others hangs, the question "
 	  "for the state included.",
 	  "The processes of a group are locked at the same time, under one time-out; a thread of "
 	  "its own for each call; every call has a deadline." },
-	{ "CRIU PR 2547", 0, 0,
+	{ "CRIU PR 2547; measured", 0, 0,
 	  "Killing the caller in the middle of an operation can leave driver and process out of "
-	  "step.",
+	  "step. With 580.159.04 a caller killed while it waits for a lock leaves the process "
+	  "RUNNING and fit for the next one.",
 	  "The driver's own lock time-out comes first, the worker is killed only at a later "
 	  "deadline, and then every state is read again before anything else." },
-	{ "cuda-checkpoint #41", 0, 0,
-	  "The number of a thread is taken for that of its process, with damage.",
+	{ "cuda-checkpoint #41; measured", 0, 0,
+	  "The number of a thread is taken for that of its process, by every call, with damage "
+	  "(580.159.04).",
 	  "The worker refuses what is not a thread-group leader." },
 	{ "cuda-checkpoint #18", 550, 575,
 	  "A restore needs the same GPUs in the same order.",

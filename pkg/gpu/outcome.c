@@ -53,6 +53,9 @@ static const struct rule {
 	{ 0, CUDA_CODE_NOT_INITIALIZED, REASON_NONE, -ENXIO, "the process has no CUDA (any more)" },
 	{ GPU_OP_RESTORE, CUDA_CODE_NOT_SUPPORTED, REASON_NONE, -EOPNOTSUPP,
 	  "a GPU of another chip, or its /dev/nvidiaN is missing in the container" },
+	{ GPU_OP_CHECKPOINT, CUDA_CODE_NOT_SUPPORTED, REASON_NONE, -EOPNOTSUPP,
+	  "managed (UVM) or IPC memory, MPS, MIG, vGPU or a profiler is in use; unlocked, the "
+	  "process runs on" },
 	{ 0, CUDA_CODE_NOT_SUPPORTED, REASON_NONE, -EOPNOTSUPP,
 	  "managed (UVM) or IPC memory, MPS, MIG, vGPU or a profiler is in use" },
 	{ 0, CUDA_CODE_OPERATING_SYSTEM, REASON_NONE, -EIO,

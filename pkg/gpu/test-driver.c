@@ -68,8 +68,8 @@ static void the_calls_arrive_as_they_are_meant(void **state)
 	(void)fake_add(file.cuda, 10);
 	assert_int_equal(driver_restore_thread(d, 10, &tid), 0);
 	assert_int_equal(tid, 11);
-	assert_int_equal(driver_restore_thread(d, 11, &tid), CUDA_CODE_INVALID_VALUE);
-	assert_int_equal(driver_state(d, 11, &s), CUDA_CODE_INVALID_VALUE);
+	assert_int_equal(driver_restore_thread(d, 11, &tid), CUDA_CODE_NOT_INITIALIZED);
+	assert_int_equal(driver_state(d, 11, &s), CUDA_CODE_NOT_INITIALIZED);
 	assert_int_equal(s, 99); /* set on success only */
 	assert_int_equal(driver_state(d, 10, &s), 0);
 	assert_int_equal(s, CUDA_STATE_RUNNING);

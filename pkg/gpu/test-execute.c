@@ -137,10 +137,10 @@ static void probing_tells_no_from_an_error(void **state)
 
 	(void)state;
 	(void)hello();
-	assert_int_equal(call(GPU_OP_PROBE, me)->status, GPU_STATUS_OK); /* INVALID_VALUE */
+	assert_int_equal(call(GPU_OP_PROBE, me)->status, GPU_STATUS_OK); /* NOT_INITIALIZED */
 	assert_int_equal(any.reply.tid, 0);
 	(void)fake_add(file.cuda, me);
-	file.cuda->scripts[GPU_OP_PROBE].code = CUDA_CODE_NOT_INITIALIZED;
+	file.cuda->scripts[GPU_OP_PROBE].code = CUDA_CODE_INVALID_VALUE;
 	assert_int_equal(call(GPU_OP_PROBE, me)->status, GPU_STATUS_OK);
 	assert_int_equal(any.reply.tid, 0);
 	for (int code = 2; code < 1000; code++) {

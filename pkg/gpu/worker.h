@@ -36,7 +36,7 @@
 struct gpu_worker;
 
 struct gpu_worker_config {
-	const char *program; /* kybernate-cuda-worker; with a '/', or looked up in PATH */
+	const char *program; /* kybernate-cuda-worker: absolute, or a name to look up in PATH */
 	/*
 	 * Its whole environment, "NAME=value", NULL-terminated; NULL = none. Nothing of ours gets
 	 * in by itself: the driver heeds far too many variables. LD_LIBRARY_PATH where the driver
@@ -48,7 +48,7 @@ struct gpu_worker_config {
 	nsec_t start_timeout; /* until it has opened the driver: many GPUs take many seconds */
 	nsec_t ping_interval; /* how often it is asked whether it lives, */
 	nsec_t ping_timeout;  /* and when no answer means that it hangs */
-	nsec_t kill_timeout;  /* how long one that was killed may take to die: the driver tidies up */
+	nsec_t kill_timeout;  /* how long a killed one may take to die: the driver tidies up */
 	/* The pause before the first restart, doubled each time up to the second; it is as the
 	 * first again once a worker has lived for a while. */
 	nsec_t backoff_min, backoff_max;

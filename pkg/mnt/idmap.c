@@ -70,14 +70,16 @@ static int write_map(pid_t pid, const char *file, const char *map)
 /* A process of its own user namespace that does nothing. No exec, so nothing can fail in it. */
 static pid_t start_holder(void)
 {
+	pid_t parent = getpid();
 	long pid = syscall(SYS_clone, (unsigned long)(CLONE_NEWUSER | SIGCHLD), NULL, NULL, NULL,
 			   NULL);
 
 	if (pid != 0)
 		return pid < 0 ? -errno : (pid_t)pid;
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
+	while (getppid() == parent) /* else it died before that took effect */
 		(void)pause();
+	_exit(0);
 }
 
 int idmap_userns(const char *uidmap, const char *gidmap, struct error *err)

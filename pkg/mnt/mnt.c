@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/path.h"
+#include "base/userns.h"
 #include "mnt/helper.h"
 #include "mnt/idmap.h"
 #include "mnt/loopdev.h"
@@ -35,7 +35,7 @@ struct work {
 	struct buf data; /* for mount(2) */
 	struct buf lower;
 	char base[PATH_MAX]; /* what relative layers are relative to; "" = they are not */
-	char temp[64];       /* where idmapped layers are mounted meanwhile; "" = nowhere */
+	char temp[256];      /* where idmapped layers are mounted meanwhile; "" = nowhere */
 	unsigned int stacked; /* mounts that lie on target because of us */
 };
 
@@ -120,6 +120,19 @@ static int write_data(struct work *w, struct error *err)
 	return 0;
 }
 
+static int make_temp(struct work *w, struct error *err)
+{
+	const char *tmp = getenv("TMPDIR");
+	int r = PATH_PRINTF(w->temp, "%s/ovl-idmapped.XXXXXX", tmp ? tmp : "/tmp");
+
+	if (r == 0 && !mkdtemp(w->temp))
+		r = -errno;
+	if (r == 0)
+		return 0;
+	w->temp[0] = 0;
+	return error_sys(err, r, "make a folder for idmapped layers");
+}
+
 /*
  * An overlay is idmapped through its layers: their common parent is mounted a second time, with
  * mapped owners and read-only, for as long as it takes to mount the overlay, which keeps private
@@ -127,7 +140,6 @@ static int write_data(struct work *w, struct error *err)
  */
 static int map_layers(struct work *w, int userns_fd, struct error *err)
 {
-	const char *tmp = getenv("TMPDIR");
 	struct lowerdirs *l = NULL;
 	char parent[PATH_MAX];
 	int r;
@@ -142,15 +154,11 @@ static int map_layers(struct work *w, int userns_fd, struct error *err)
 		r = lowerdirs_parent(l, parent, sizeof(parent));
 	if (r < 0)
 		r = error_sys(err, r, "idmapped overlay: common parent of %.200s", w->o.lowerdir);
-	if (r == 0 && (PATH_PRINTF(w->temp, "%s/ovl-idmapped.XXXXXX", tmp ? tmp : "/tmp") < 0 ||
-		       !mkdtemp(w->temp))) {
-		r = error_sys(err, errno, "make a folder for idmapped layers");
-		w->temp[0] = 0;
-	}
+	if (r == 0)
+		r = make_temp(w, err);
 	if (r == 0)
 		r = idmap_clone(parent, w->temp, userns_fd, true, err);
-	if (r == 0 && (buf_printf(&w->lower, "%s", "") < 0 ||
-		       lowerdirs_write(l, strlen(parent) - 1, w->temp, &w->lower) < 0))
+	if (r == 0 && lowerdirs_write(l, strlen(parent) - 1, w->temp, &w->lower) < 0)
 		r = error_set(err, -ENOMEM, "idmapped overlay: out of memory");
 	free(l);
 	return r;
@@ -199,17 +207,6 @@ static int mount_data(struct work *w, struct error *err)
 	return 0;
 }
 
-static bool in_user_namespace(void)
-{
-	char line[64];
-	unsigned int inside, outside, size;
-
-	if (file_read_line(AT_FDCWD, "/proc/self/uid_map", line, sizeof(line)) < 0)
-		return false; /* a kernel without user namespaces */
-	return !(sscanf(line, "%u %u %u", &inside, &outside, &size) == 3 && inside == 0 &&
-		 outside == 0 && size == UINT_MAX);
-}
-
 /*
  * In a user namespace the flags that a mount has from outside are locked, and a remount that
  * leaves one out is refused (moby, daemon/oci_linux.go; fs/namespace.c, mnt_flags locks).
@@ -225,7 +222,7 @@ static unsigned long locked_flags(const char *target)
 	struct statvfs st;
 	unsigned long found = 0;
 
-	if (!in_user_namespace() || statvfs(target, &st) < 0)
+	if (!userns_inside("/proc") || statvfs(target, &st) < 0)
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		if (st.f_flag & flags[i].st)

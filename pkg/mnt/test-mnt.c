@@ -95,7 +95,7 @@ static void do_all(const struct mnt *m, size_t n, const char *root)
 	struct error err = ERROR_NULL;
 
 	if (mnt_all(m, n, root, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 	assert_int_equal(err.code, 0);
 }
 
@@ -104,7 +104,7 @@ static void undo_all(const char *path)
 	struct error err = ERROR_NULL;
 
 	if (mnt_unmount_all(path, 0, &err) < 0)
-		fail_msg("%s", err.text);
+		fail_msg("%s", error_text(&err));
 	assert_int_equal(err.code, 0); /* untouched on success */
 }
 

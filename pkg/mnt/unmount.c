@@ -112,7 +112,8 @@ static size_t unmount_found(struct points *all, int *ret_r, struct error *err)
 	size_t gone = 0;
 
 	*ret_r = 0;
-	qsort(all->p, all->n, sizeof(*all->p), deepest_first);
+	if (all->n) /* there is no array else */
+		qsort(all->p, all->n, sizeof(*all->p), deepest_first);
 	for (size_t i = 0; i < all->n; i++) {
 		int r = unmount_one(&all->p[i]);
 

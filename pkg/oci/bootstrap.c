@@ -20,8 +20,8 @@ static int readable(int fd, nsec_t deadline)
 	for (;;) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		nsec_t now = time_now(), left = deadline > now ? deadline - now : 0;
-		int ms = left / NSEC_PER_MSEC >= INT32_MAX ? INT32_MAX :
-							     (int)(left / NSEC_PER_MSEC);
+		int ms = left / NSEC_PER_MSEC >= INT32_MAX ? INT32_MAX
+							   : (int)(left / NSEC_PER_MSEC);
 		int r = poll(&p, 1, ms);
 
 		if (r > 0)

@@ -20,7 +20,7 @@
 #include "conf/settings.h"
 
 /* containerd's gRPC messages, which bring the spec, end at 16 MiB. */
-#define BUNDLE_CONFIG_MAX ((size_t)16 << 20)
+#define BUNDLE_CONFIG_MAX     ((size_t)16 << 20)
 
 /*
  * X(ID, name behind "kybernate.io/", allowed values, what it does). Each may carry the name of one
@@ -40,7 +40,8 @@
 	  "`suspend`: the Task API's Pause moves GPU memory to host memory and releases the GPU "  \
 	  "before the container is frozen; Resume brings it back.")                                \
 	X(ON_STOP, "on-stop", "`signal` (default), `checkpoint`",                                  \
-	  "`checkpoint`: the first SIGTERM to the container becomes a checkpoint with exit, inside " \
+	  "`checkpoint`: the first SIGTERM to the container becomes a checkpoint with exit, "      \
+	  "inside "                                                                                \
 	  "the pod's grace period. If that fails, the signal is delivered as usual.")
 
 /* X(ID, name, what it is) */
@@ -56,14 +57,14 @@ enum kyb_annotation {
 #define X(id, name, values, doc) ANNOTATION_##id,
 	KYB_ANNOTATIONS(X)
 #undef X
-	ANNOTATION_COUNT
+		ANNOTATION_COUNT
 };
 
 enum kyb_env {
 #define X(id, name, doc) ENV_##id,
 	KYB_ENVIRONMENT(X)
 #undef X
-	ENV_COUNT
+		ENV_COUNT
 };
 
 struct bundle_strings {
@@ -99,7 +100,8 @@ struct bundle {
 	struct bundle_strings gpu_devices; /* paths of its GPU devices, as the spec has them */
 	const char *env[ENV_COUNT];
 	const char *annotation[ANNOTATION_COUNT];
-	/* Keys that begin as ours but are none of ours, at most BUNDLE_UNKNOWN_MAX: worth a warning. */
+	/* Keys that begin as ours but are none of ours, at most BUNDLE_UNKNOWN_MAX: worth a
+	 * warning. */
 	struct bundle_strings unknown;
 };
 

@@ -14,164 +14,166 @@
 #define READ_STEP 16384
 #define HAS_MAX   3
 
-/* Which lines a cause is looked for in. */
-enum where { IN_ERRORS, IN_ALL };
-
 /*
  * What is known of CRIU's failures: a line with all of these words means this. The first line of
  * the log that matches anything tells the cause, and of two rows that match it, the upper one.
  * A row without a reason of its own has advice only.
  */
-static const struct cause {
-	unsigned int kinds;
-	enum where where;
+struct cause {
 	const char *has[HAS_MAX];
 	enum reason reason;
-	const char *advice;
-} causes[] = {
-	/* --- dump: what a GPU workload leaves behind --- */
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "[io_uring]" }, REASON_IO_URING, NULL },
+	const char *advice; /* NULL: that of the reason */
+};
+
+/* clang-format off */
+static const struct cause dump_errors[] = {
+	/* What a GPU workload leaves behind. */
+	{ { "[io_uring]" }, REASON_IO_URING, NULL },
 	/* From Linux 6.7 on an io_uring cannot be passed over a socket, as CRIU does to look at it;
 	 * nothing else makes this call fail so (kernel: scm_fp_copy()). */
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "send_fds failed (-22)" }, REASON_IO_URING, NULL },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "of that type [", "(chr 195:" }, REASON_LEFTOVER_DEVICE_FD,
-	  "a process holds an NVIDIA device (character device 195) after the CUDA checkpoint: NVML "
-	  "with a driver before 570, a profiler, or a child that forked and did not exec" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "of that type [", "(chr " }, REASON_LEFTOVER_DEVICE_FD,
-	  "a process holds the character device with the major and minor number in the brackets" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "of that type [", "/dev/" }, REASON_LEFTOVER_DEVICE_FD,
-	  NULL },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Unknown shit", "/dev/" }, REASON_LEFTOVER_DEVICE_FD, NULL },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "non-regular mapping" }, REASON_LEFTOVER_DEVICE_FD,
+	{ { "send_fds failed (-22)" }, REASON_IO_URING, NULL },
+	{ { "of that type [", "(chr 195:" }, REASON_LEFTOVER_DEVICE_FD,
+	  "a process holds an NVIDIA device (character device 195) after the CUDA checkpoint: "
+	  "NVML with a driver before 570, a profiler, or a child that forked and did not exec" },
+	{ { "of that type [", "(chr " }, REASON_LEFTOVER_DEVICE_FD,
+	  "a process holds the character device with the major and minor number in the "
+	  "brackets" },
+	{ { "of that type [", "/dev/" }, REASON_LEFTOVER_DEVICE_FD, NULL },
+	{ { "Unknown shit", "/dev/" }, REASON_LEFTOVER_DEVICE_FD, NULL },
+	{ { "non-regular mapping" }, REASON_LEFTOVER_DEVICE_FD,
 	  "a process maps the memory of a device" },
-	{ CRIU_LOG_DUMP | CRIU_LOG_RESTORE, IN_ERRORS, { "cuda_plugin" }, REASON_NONE,
-	  "CRIU's own CUDA plugin acted as well: remove it, or point CRIU's libdir at an empty "
-	  "folder in /etc/criu/runc.conf" },
-
-	/* --- dump: what the options decide --- */
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Connected TCP socket" }, REASON_NONE,
-	  "the container has an open TCP connection: close it, or set checkpoint.tcp_established "
-	  "in shim.toml if the container will get its address back" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "In-flight connection" }, REASON_NONE,
+	/* What the options decide. */
+	{ { "Connected TCP socket" }, REASON_NONE,
+	  "the container has an open TCP connection: close it, or set "
+	  "checkpoint.tcp_established in shim.toml if the container will get its address back" },
+	{ { "In-flight connection" }, REASON_NONE,
 	  "a TCP connection was just being made: retry" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "External socket is used" }, REASON_NONE,
+	{ { "External socket is used" }, REASON_NONE,
 	  "a Unix socket is connected to a process outside of the container: close it, or set "
 	  "checkpoint.ext_unix_sk in shim.toml" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "unix: Dangling connection" }, REASON_NONE,
-	  "a Unix socket is connected to a process outside of the container and of its network "
-	  "namespace, which CRIU cannot dump: close it before the checkpoint" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "dump half of stream unix connection" }, REASON_NONE,
+	{ { "unix: Dangling connection" }, REASON_NONE,
+	  "a Unix socket is connected to a process outside of the container and of its "
+	  "network namespace, which CRIU cannot dump: close it before the checkpoint" },
+	{ { "dump half of stream unix connection" }, REASON_NONE,
 	  "a Unix socket is connected to a process outside of the container: close it, or set "
 	  "checkpoint.ext_unix_sk in shim.toml" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Some file locks are hold" }, REASON_NONE,
+	{ { "Some file locks are hold" }, REASON_NONE,
 	  "a process holds a file lock: set checkpoint.file_locks in shim.toml" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "dump ghost file", "increase limit" }, REASON_NONE,
-	  "a deleted file that is still open is larger than CRIU's limit: write 'ghost-limit 1G' "
-	  "to CRIU's configuration (of runc: /etc/criu/runc.conf)" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "create link remap for" }, REASON_NONE,
-	  "an open file was deleted under the name it was opened by: write 'link-remap' to CRIU's "
-	  "configuration (of runc: /etc/criu/runc.conf)" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "shell-job" }, REASON_NONE,
+	{ { "dump ghost file", "increase limit" }, REASON_NONE,
+	  "a deleted file that is still open is larger than CRIU's limit: write 'ghost-limit "
+	  "1G' to CRIU's configuration (of runc: /etc/criu/runc.conf)" },
+	{ { "create link remap for" }, REASON_NONE,
+	  "an open file was deleted under the name it was opened by: write 'link-remap' to "
+	  "CRIU's configuration (of runc: /etc/criu/runc.conf)" },
+	{ { "shell-job" }, REASON_NONE,
 	  "the container uses a terminal that belongs to a session outside of it: set the "
 	  "checkpoint option 'terminal'" },
-
-	/* --- dump: what cannot be dumped --- */
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "of that type [", "anon_inode:" }, REASON_NONE,
-	  "a process holds the kernel object in the brackets, which CRIU cannot dump: close it "
-	  "before the checkpoint (perf events and userfaultfd are profilers' and debuggers')" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "lookup mount=", "for fd=" }, REASON_NONE,
-	  "a descriptor leads to a file outside of the container: use pipes, FIFOs or /dev/null for "
-	  "its standard streams, and no files of the host" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "have a proper root mount" }, REASON_NONE,
-	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI to "
-	  "inject devices, so that mounts are part of the spec" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "autodetected external mount" }, REASON_NONE,
-	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI to "
-	  "inject devices, so that mounts are part of the spec" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "unreachable sharing" }, REASON_NONE,
+	/* What cannot be dumped. */
+	{ { "of that type [", "anon_inode:" }, REASON_NONE,
+	  "a process holds the kernel object in the brackets, which CRIU cannot dump: close "
+	  "it before the checkpoint (perf events and userfaultfd are profilers' and "
+	  "debuggers')" },
+	{ { "lookup mount=", "for fd=" }, REASON_NONE,
+	  "a descriptor leads to a file outside of the container: use pipes, FIFOs or "
+	  "/dev/null for its standard streams, and no files of the host" },
+	{ { "have a proper root mount" }, REASON_NONE,
+	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
+	  "to inject devices, so that mounts are part of the spec" },
+	{ { "autodetected external mount" }, REASON_NONE,
+	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
+	  "to inject devices, so that mounts are part of the spec" },
+	{ { "unreachable sharing" }, REASON_NONE,
 	  "a mount of the container propagates from the host: mount it 'rprivate'" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Unsupported socket" }, REASON_NONE,
+	{ { "Unsupported socket" }, REASON_NONE,
 	  "a process holds a socket of a kind that CRIU cannot dump: close it before the "
 	  "checkpoint" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "sockets: Can't get", "Operation not supported" },
-	  REASON_NONE, "this CRIU is older than the kernel: install CRIU 4.2 or newer" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "SysVIPC shmem", "live in IPC ns" }, REASON_NONE,
+	{ { "sockets: Can't get", "Operation not supported" }, REASON_NONE,
+	  "this CRIU is older than the kernel: install CRIU 4.2 or newer" },
+	{ { "SysVIPC shmem", "live in IPC ns" }, REASON_NONE,
 	  "the container shares the host's IPC namespace (hostIPC), which CRIU cannot dump" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "dump nested" }, REASON_NONE,
-	  "a process made a namespace of its own inside of the container, which CRIU cannot dump" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Nested mount namespaces" }, REASON_NONE,
-	  "a process made a namespace of its own inside of the container, which CRIU cannot dump" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Unable to freeze cgroup" }, REASON_TIMEOUT,
-	  "a process cannot be frozen, most often one that waits for a disk, a network file system "
-	  "or a driver: look for state D" },
-	{ CRIU_LOG_DUMP, IN_ERRORS, { "Timeout reached. Try to interrupt" }, REASON_TIMEOUT,
+	{ { "dump nested" }, REASON_NONE,
+	  "a process made a namespace of its own inside of the container, which CRIU cannot "
+	  "dump" },
+	{ { "Nested mount namespaces" }, REASON_NONE,
+	  "a process made a namespace of its own inside of the container, which CRIU cannot "
+	  "dump" },
+	{ { "Unable to freeze cgroup" }, REASON_TIMEOUT,
+	  "a process cannot be frozen, most often one that waits for a disk, a network file "
+	  "system or a driver: look for state D" },
+	{ { "Timeout reached. Try to interrupt" }, REASON_TIMEOUT,
 	  "a process could not be stopped in CRIU's time-out: it is traced by a debugger or "
 	  "profiler, or waits in a driver (state D)" },
+};
 
-	/* --- restore: the checkpoint itself --- */
-	{ CRIU_LOG_RESTORE, IN_ALL, { "No inventory.img image" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ALL, { "No pstree.img image" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "agic doesn't match" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Unexpected EOF" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Reached EOF unexpectedly" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "image file was truncated" }, REASON_IMAGE_CORRUPT, NULL },
-	/* Short pages: CRIU 4.1 reads on for ever and logs each try. */
-	{ CRIU_LOG_RESTORE, IN_ALL, { "`- returned 0" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "orrupted" }, REASON_IMAGE_CORRUPT, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Not supported images version" }, REASON_NONE,
-	  "the checkpoint was made by a CRIU of another version: restore with that one, or newer" },
-
-	/* --- restore: what must be as it was --- */
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "on restore", "nvidia" }, REASON_DRIVER_MISMATCH, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "on restore", "libcuda" }, REASON_DRIVER_MISMATCH, NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "File ", " has bad ", "nvidia" }, REASON_DRIVER_MISMATCH,
-	  NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "File ", " has bad ", "libcuda" }, REASON_DRIVER_MISMATCH,
-	  NULL },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "File ", " has bad " }, REASON_ROOTFS_FAILED,
-	  "the file differs from the one that was open at the checkpoint: use the same image and "
-	  "the same changed files" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Can't open file", "on restore" }, REASON_ROOTFS_FAILED,
-	  "the file was open at the checkpoint and is missing here: use the same image, the same "
-	  "changed files and the same volumes" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "No mapping for", "mountpoint" }, REASON_NONE,
+static const struct cause restore_errors[] = {
+	/* The checkpoint itself. */
+	{ { "agic doesn't match" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "Unexpected EOF" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "Reached EOF unexpectedly" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "image file was truncated" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "orrupted" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "Not supported images version" }, REASON_NONE,
+	  "the checkpoint was made by a CRIU of another version: restore with that one, or "
+	  "newer" },
+	/* What must be as it was. */
+	{ { "on restore", "nvidia" }, REASON_DRIVER_MISMATCH, NULL },
+	{ { "on restore", "libcuda" }, REASON_DRIVER_MISMATCH, NULL },
+	{ { "File ", " has bad ", "nvidia" }, REASON_DRIVER_MISMATCH, NULL },
+	{ { "File ", " has bad ", "libcuda" }, REASON_DRIVER_MISMATCH, NULL },
+	{ { "File ", " has bad " }, REASON_ROOTFS_FAILED,
+	  "the file differs from the one that was open at the checkpoint: use the same image "
+	  "and the same changed files" },
+	{ { "Can't open file", "on restore" }, REASON_ROOTFS_FAILED,
+	  "the file was open at the checkpoint and is missing here: use the same image, the "
+	  "same changed files and the same volumes" },
+	{ { "No mapping for", "mountpoint" }, REASON_NONE,
 	  "the container had a mount that the new one lacks: give the pod the same volumes, "
 	  "devices and runtime hooks as at the checkpoint" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Can't fork for", "File exists" }, REASON_NONE,
+	{ { "Can't fork for", "File exists" }, REASON_NONE,
 	  "a process id of the checkpoint is in use: restore into a pid namespace of its own" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "do not match expected" }, REASON_NONE,
+	{ { "do not match expected" }, REASON_NONE,
 	  "a process id of the checkpoint is in use: restore into a pid namespace of its own" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "bind inet socket", "Cannot assign requested address" },
-	  REASON_NONE,
-	  "a socket was bound to an address that the new container does not have: a pod gets a new "
-	  "one, so let the server listen on 0.0.0.0" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "bind inet socket", "Address already in use" },
-	  REASON_NONE,
+	{ { "bind inet socket", "Cannot assign requested address" }, REASON_NONE,
+	  "a socket was bound to an address that the new container does not have: a pod gets "
+	  "a new one, so let the server listen on 0.0.0.0" },
+	{ { "bind inet socket", "Address already in use" }, REASON_NONE,
 	  "a port of the container is in use, in its network namespace or that of the host" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "Connected TCP socket in image" }, REASON_NONE,
+	{ { "Connected TCP socket in image" }, REASON_NONE,
 	  "the checkpoint holds a TCP connection: set checkpoint.tcp_established in shim.toml" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "External socket found in image" }, REASON_NONE,
-	  "the checkpoint holds a Unix socket connected to outside: set checkpoint.ext_unix_sk in "
-	  "shim.toml" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "unix:", "Peer", "unresolved" }, REASON_NONE,
-	  "the checkpoint holds a Unix socket connected to outside: set checkpoint.ext_unix_sk in "
-	  "shim.toml" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "capabilities do not match run time" }, REASON_NONE,
+	{ { "External socket found in image" }, REASON_NONE,
+	  "the checkpoint holds a Unix socket connected to outside: set "
+	  "checkpoint.ext_unix_sk in shim.toml" },
+	{ { "unix:", "Peer", "unresolved" }, REASON_NONE,
+	  "the checkpoint holds a Unix socket connected to outside: set "
+	  "checkpoint.ext_unix_sk in shim.toml" },
+	{ { "capabilities do not match run time" }, REASON_NONE,
 	  "this node's processor lacks features of the one the checkpoint was made on" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "CPU xsave", "mismatch" }, REASON_NONE,
+	{ { "CPU xsave", "mismatch" }, REASON_NONE,
 	  "this node's processor lacks features of the one the checkpoint was made on" },
-	{ CRIU_LOG_RESTORE, IN_ERRORS, { "killed by signal 9" }, REASON_NONE,
-	  "a process was killed while it was restored, most often by the container's memory limit, "
-	  "which must hold all it had at the checkpoint" },
+	{ { "killed by signal 9" }, REASON_NONE,
+	  "a process was killed while it was restored, most often by the container's memory "
+	  "limit, which must hold all it had at the checkpoint" },
+};
 
-	/* --- both: the node --- */
-	{ CRIU_LOG_DUMP | CRIU_LOG_RESTORE, IN_ERRORS, { "No space left on device" },
-	  REASON_STORE_FULL, NULL },
-	{ CRIU_LOG_DUMP | CRIU_LOG_RESTORE, IN_ERRORS, { "Disk quota exceeded" },
-	  REASON_STORE_FULL, NULL },
-	{ CRIU_LOG_DUMP | CRIU_LOG_RESTORE, IN_ERRORS, { "Cannot allocate memory" }, REASON_NONE,
+/* In dumps and restores alike. */
+static const struct cause all_errors[] = {
+	{ { "cuda_plugin" }, REASON_NONE,
+	  "CRIU's own CUDA plugin acted as well: remove it, or point CRIU's libdir at an "
+	  "empty folder in /etc/criu/runc.conf" },
+	{ { "No space left on device" }, REASON_STORE_FULL, NULL },
+	{ { "Disk quota exceeded" }, REASON_STORE_FULL, NULL },
+	{ { "Cannot allocate memory" }, REASON_NONE,
 	  "the node, or the cgroup that CRIU runs in, is out of memory" },
 };
+
+/* Looked for in every line, not only in errors: here CRIU says no more before it dies or loops. */
+static const struct cause restore_lines[] = {
+	{ { "No inventory.img image" }, REASON_IMAGE_CORRUPT, NULL },
+	{ { "No pstree.img image" }, REASON_IMAGE_CORRUPT, NULL },
+	/* Short pages: CRIU 4.1 reads on for ever and logs each try. */
+	{ { "`- returned 0" }, REASON_IMAGE_CORRUPT, NULL },
+};
+/* clang-format on */
 
 /* Errors that CRIU reports and goes on from; they would only lead people astray. */
 static const char *const harmless[] = {
@@ -187,14 +189,32 @@ static bool is_harmless(const char *line)
 	return false;
 }
 
-static bool matches(const struct cause *c, enum criu_log_kind kind, const char *line, bool error)
+static const struct cause *find_cause(const struct cause *rows, size_t n, const char *line)
 {
-	if (!(c->kinds & kind) || (c->where == IN_ERRORS && !error))
-		return false;
-	for (size_t i = 0; i < HAS_MAX && c->has[i]; i++)
-		if (!strstr(line, c->has[i]))
-			return false;
-	return true;
+	for (size_t i = 0; i < n; i++) {
+		size_t k = 0;
+
+		while (k < HAS_MAX && rows[i].has[k] && strstr(line, rows[i].has[k]))
+			k++;
+		if (k == HAS_MAX || !rows[i].has[k])
+			return &rows[i];
+	}
+	return NULL;
+}
+
+static const struct cause *cause_of(enum criu_log_kind kind, const char *line, bool error)
+{
+	const struct cause *c = NULL;
+
+	if (kind == CRIU_LOG_RESTORE)
+		c = find_cause(restore_lines, ARRAY_SIZE(restore_lines), line);
+	if (c || !error)
+		return c;
+	if (kind == CRIU_LOG_DUMP)
+		c = find_cause(dump_errors, ARRAY_SIZE(dump_errors), line);
+	else
+		c = find_cause(restore_errors, ARRAY_SIZE(restore_errors), line);
+	return c ? c : find_cause(all_errors, ARRAY_SIZE(all_errors), line);
 }
 
 /* Paths and names in a log are the workload's: nothing but printable ASCII leaves this file. */
@@ -251,9 +271,12 @@ static void take_line(struct criu_log *log)
 		return;
 	text = strstr(log->line, ") "); /* behind the time */
 	text = error ? error : log->line[0] == '(' && text ? text + 2 : log->line;
-	for (size_t i = 0; i < ARRAY_SIZE(causes) && !d->cause.text[0]; i++)
-		if (matches(&causes[i], d->kind, text, error != NULL))
-			set_cause(log, &causes[i], text);
+	if (!d->cause.text[0]) {
+		const struct cause *c = cause_of(d->kind, text, error != NULL);
+
+		if (c)
+			set_cause(log, c, text);
+	}
 	if (error)
 		add_line(d, error);
 }
@@ -262,8 +285,8 @@ void criu_log_begin(struct criu_log *log, enum criu_log_kind kind)
 {
 	*log = (struct criu_log){
 		.digest = { .kind = kind,
-			    .reason = kind == CRIU_LOG_DUMP ? REASON_CRIU_DUMP_FAILED :
-							      REASON_CRIU_RESTORE_FAILED },
+			    .reason = kind == CRIU_LOG_DUMP ? REASON_CRIU_DUMP_FAILED
+							    : REASON_CRIU_RESTORE_FAILED },
 	};
 }
 

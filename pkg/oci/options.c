@@ -40,11 +40,6 @@ static const char *bare_type(const char *type_url)
 	return strncmp(type_url, prefix, n) == 0 ? type_url + n : type_url;
 }
 
-static int not_understood(struct error *err, const char *what, const char *why)
-{
-	return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL, "%s: %s", what, why);
-}
-
 static int keep(struct arena *mem, const char *s, const char **ret, struct error *err)
 {
 	if (!s[0])
@@ -140,8 +135,9 @@ static int from_config_file(struct runtime_options *o, const char *path, struct 
 	return r < 0 ? error_wrap(err, r, "%.256s", path) : 0;
 }
 
-static int from_runtimeoptions(struct runtime_options *o, const void *message, struct error *err)
+static int from_runtimeoptions(void *options, const void *message, struct error *err)
 {
+	struct runtime_options *o = options;
 	const Options__Runtime *m = message;
 	_cleanup_toml_ struct toml_doc doc = { 0 };
 	int r;
@@ -161,8 +157,9 @@ static int from_runtimeoptions(struct runtime_options *o, const void *message, s
 #define COPY_UINT(member)   o->member = m->member
 #define COPY_STRING(member) r = r < 0 ? r : keep(&o->mem, m->member, &o->member, err)
 
-static int from_runc(struct runtime_options *o, const void *message, struct error *err)
+static int from_runc(void *options, const void *message, struct error *err)
 {
+	struct runtime_options *o = options;
 	const Options__Runc *m = message;
 	int r = 0;
 
@@ -174,8 +171,9 @@ static int from_runc(struct runtime_options *o, const void *message, struct erro
 
 /* Its dump options (open_tcp, file_locks, ...) were for a restore by containerd's runtime v1, whose
  * successors ignore them; ours remembers what the dump was made with. */
-static int from_legacy_create(struct runtime_options *o, const void *message, struct error *err)
+static int from_legacy_create(void *options, const void *message, struct error *err)
 {
+	struct runtime_options *o = options;
 	const Options__LegacyCreate *m = message;
 	int r = 0;
 
@@ -189,58 +187,70 @@ static int from_legacy_create(struct runtime_options *o, const void *message, st
 	return r;
 }
 
-static const struct runtime_type {
+/* A message that carries options. */
+struct message {
 	const char *name;
-	const ProtobufCMessageDescriptor *message;
-	int (*read)(struct runtime_options *o, const void *message, struct error *err);
-} runtime_types[] = {
+	const ProtobufCMessageDescriptor *type;
+	int (*read)(void *options, const void *message, struct error *err);
+};
+
+static const struct message *find_message(const struct message *rows, size_t n,
+					  const char *type_url)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(rows[i].name, bare_type(type_url)) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+/* Decodes the Any by one of the messages into options; what: "runtime options". */
+static int read_any(const struct message *rows, size_t n, const char *what, const char *type_url,
+		    struct bytes value, void *options, struct error *err)
+{
+	_cleanup_arena_ struct arena scratch = ARENA_LIMIT(UNPACK_MEM_MAX);
+	const struct message *m = find_message(rows, n, type_url);
+	const void *message;
+	int r;
+
+	if (!type_url[0] && value.n == 0)
+		return 0;
+	if (!m)
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+				 "%s of the type \"%.128s\" are not understood", what, type_url);
+	message = value.n <= VALUE_MAX ? unpack(m->type, value, &scratch) : NULL;
+	if (!message)
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+				 "%s: malformed or too large: %s", what, m->name);
+	r = m->read(options, message, err);
+	return r < 0 ? error_wrap(err, r, "%s", what) : 0;
+}
+
+static const struct message runtime_messages[] = {
 	{ "containerd.runc.v1.Options", &options__runc__descriptor, from_runc },
 	{ "runtimeoptions.v1.Options", &options__runtime__descriptor, from_runtimeoptions },
 	{ "containerd.linux.runc.CreateOptions", &options__legacy_create__descriptor,
 	  from_legacy_create },
 };
 
-static const struct runtime_type *find_runtime_type(const char *type_url)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(runtime_types); i++)
-		if (strcmp(runtime_types[i].name, bare_type(type_url)) == 0)
-			return &runtime_types[i];
-	return NULL;
-}
-
 bool runtime_options_type(const char *type_url)
 {
-	return find_runtime_type(type_url) != NULL;
+	return find_message(runtime_messages, ARRAY_SIZE(runtime_messages), type_url) != NULL;
 }
 
 int runtime_options_parse(const char *type_url, struct bytes value, struct runtime_options *ret,
 			  struct error *err)
 {
-	_cleanup_arena_ struct arena scratch = ARENA_LIMIT(UNPACK_MEM_MAX);
-	const struct runtime_type *type = find_runtime_type(type_url);
 	struct runtime_options o;
-	const void *message;
 	int r;
 
 	runtime_options_init(&o);
-	if (!type_url[0] && value.n == 0) {
-		*ret = o;
-		return 0;
-	}
-	if (!type)
-		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
-				 "runtime options of the type \"%.128s\" are not understood",
-				 type_url);
-	message = value.n <= VALUE_MAX ? unpack(type->message, value, &scratch) : NULL;
-	if (!message)
-		return not_understood(err, type->name, "malformed or too large");
-	r = type->read(&o, message, err);
-	if (r < 0) {
+	r = read_any(runtime_messages, ARRAY_SIZE(runtime_messages), "runtime options", type_url,
+		     value, &o, err);
+	if (r < 0)
 		runtime_options_done(&o);
-		return error_wrap(err, r, "runtime options");
-	}
-	*ret = o;
-	return 0;
+	else
+		*ret = o;
+	return r;
 }
 
 static int keep_namespaces(struct checkpoint_options *o, char **names, size_t n, struct error *err)
@@ -248,7 +258,7 @@ static int keep_namespaces(struct checkpoint_options *o, char **names, size_t n,
 	int r = 0;
 
 	if (n > EMPTY_NAMESPACES_MAX)
-		return not_understood(err, "checkpoint options", "too many empty namespaces");
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL, "too many empty namespaces");
 	if (n == 0)
 		return 0;
 	o->empty_namespaces = arena_alloc(&o->mem, n * sizeof(*o->empty_namespaces));
@@ -271,12 +281,13 @@ static int keep_namespaces(struct checkpoint_options *o, char **names, size_t n,
 		COPY_BOOL(file_locks);                                                             \
 		COPY_STRING(image_path);                                                           \
 		COPY_STRING(work_path);                                                            \
-		r = r < 0 ? r :                                                                    \
-			    keep_namespaces(o, m->empty_namespaces, m->n_empty_namespaces, err);   \
+		r = r < 0 ? r                                                                      \
+			  : keep_namespaces(o, m->empty_namespaces, m->n_empty_namespaces, err);   \
 	} while (0)
 
-static int from_checkpoint(struct checkpoint_options *o, const void *message, struct error *err)
+static int from_checkpoint(void *options, const void *message, struct error *err)
 {
+	struct checkpoint_options *o = options;
 	const Options__Checkpoint *m = message;
 	int r = 0;
 
@@ -290,9 +301,9 @@ static int from_checkpoint(struct checkpoint_options *o, const void *message, st
 	return r;
 }
 
-static int from_legacy_checkpoint(struct checkpoint_options *o, const void *message,
-				  struct error *err)
+static int from_legacy_checkpoint(void *options, const void *message, struct error *err)
 {
+	struct checkpoint_options *o = options;
 	const Options__LegacyCheckpoint *m = message;
 	int r = 0;
 
@@ -300,11 +311,7 @@ static int from_legacy_checkpoint(struct checkpoint_options *o, const void *mess
 	return r;
 }
 
-static const struct checkpoint_type {
-	const char *name;
-	const ProtobufCMessageDescriptor *message;
-	int (*read)(struct checkpoint_options *o, const void *message, struct error *err);
-} checkpoint_types[] = {
+static const struct message checkpoint_messages[] = {
 	{ "containerd.runc.v1.CheckpointOptions", &options__checkpoint__descriptor,
 	  from_checkpoint },
 	{ "containerd.linux.runc.CheckpointOptions", &options__legacy_checkpoint__descriptor,
@@ -314,36 +321,18 @@ static const struct checkpoint_type {
 int checkpoint_options_parse(const char *type_url, struct bytes value,
 			     struct checkpoint_options *ret, struct error *err)
 {
-	_cleanup_arena_ struct arena scratch = ARENA_LIMIT(UNPACK_MEM_MAX);
 	struct checkpoint_options o = { .mem = ARENA_LIMIT(STRINGS_MAX),
 					.image_path = "",
 					.work_path = "",
 					.parent_path = "" };
-	const struct checkpoint_type *type = NULL;
-	const void *message;
-	int r;
+	int r = read_any(checkpoint_messages, ARRAY_SIZE(checkpoint_messages), "checkpoint options",
+			 type_url, value, &o, err);
 
-	if (!type_url[0] && value.n == 0) {
-		*ret = o;
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(checkpoint_types); i++)
-		if (strcmp(checkpoint_types[i].name, bare_type(type_url)) == 0)
-			type = &checkpoint_types[i];
-	if (!type)
-		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
-				 "checkpoint options of the type \"%.128s\" are not understood",
-				 type_url);
-	message = value.n <= VALUE_MAX ? unpack(type->message, value, &scratch) : NULL;
-	if (!message)
-		return not_understood(err, type->name, "malformed or too large");
-	r = type->read(&o, message, err);
-	if (r < 0) {
+	if (r < 0)
 		checkpoint_options_done(&o);
-		return error_wrap(err, r, "checkpoint options");
-	}
-	*ret = o;
-	return 0;
+	else
+		*ret = o;
+	return r;
 }
 
 void checkpoint_options_done(struct checkpoint_options *o)

@@ -9,13 +9,12 @@
 #include "conf/json.h"
 #include "oci/options.h"
 
-#define OPTIONS_FILE     "options.json"
-#define RUNTIME_FILE     "runtime"
-#define OPTIONS_FILE_MAX ((size_t)1 << 20)
-#define RUNTIME_FILE_MAX 4096
+#define OPTIONS_FILE        "options.json"
+#define RUNTIME_FILE        "runtime"
+#define OPTIONS_FILE_MAX    ((size_t)1 << 20)
+#define RUNTIME_FILE_MAX    4096
 
-#define SET_BOOL(o, member)                                                                        \
-	((o)->member ? json_object_set_new(doc, #member, json_true()) : 0)
+#define SET_BOOL(o, member) ((o)->member ? json_object_set_new(doc, #member, json_true()) : 0)
 #define SET_UINT(o, member)                                                                        \
 	((o)->member ? json_object_set_new(doc, #member, json_integer((o)->member)) : 0)
 #define SET_STRING(o, member)                                                                      \

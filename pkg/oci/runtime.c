@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/path.h"
@@ -20,9 +21,6 @@
 
 /* Nothing of what runc does takes this long unless it hangs; hooks may take a while. */
 #define COMMAND_TIME_MAX (600 * NSEC_PER_SEC)
-
-/* An empty folder for CRIU's plugins: none is loaded. */
-#define NO_PLUGINS "CRIU_LIBS_DIR=/var/empty/kybernate-no-criu-plugins"
 
 struct runtime_call {
 	struct command cmd;
@@ -339,12 +337,38 @@ int runtime_update(struct runtime *rt, struct bytes resources, runtime_result do
 	return run(rt, &req, done, data, NULL, err);
 }
 
+/*
+ * Our environment, in which CRIU looks for its plugins in an empty folder of the bundle: its own
+ * CUDA plugin would act on the same processes as the agent. runc has no option for it, but CRIU
+ * inherits the environment (criu/plugin.c, cr_plugin_init()). NULL with err on failure.
+ */
+static const char **without_plugins(const struct runtime *rt, char *variable, size_t size,
+				    struct error *err)
+{
+	static const char prefix[] = "CRIU_LIBS_DIR=";
+	const char **envp;
+	int r;
+
+	r = path_printf(variable, size, "%s%s/no-criu-plugins", prefix, rt->bundle);
+	if (r == 0 && mkdir(variable + sizeof(prefix) - 1, 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	if (r < 0) {
+		(void)error_sys(err, r, "keep CRIU's plugins out");
+		return NULL;
+	}
+	envp = spawn_environment(variable);
+	if (!envp)
+		(void)error_set(err, -ENOMEM, "out of memory");
+	return envp;
+}
+
 int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args,
 		       runtime_result done, void *data, struct runtime_call **ret,
 		       struct error *err)
 {
 	struct request req = { begin(rt, "checkpoint"), "OCI runtime checkpoint failed" };
 	_cleanup_free_ const char **envp = NULL;
+	char variable[PATH_MAX];
 
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
@@ -358,9 +382,9 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 		add_option(&req.args, "--empty-ns", args->empty_namespaces[i]);
 	add_flag(&req.args, args->leave_running, "--leave-running");
 	if (args->no_cuda_plugin) {
-		envp = spawn_environment(NO_PLUGINS);
+		envp = without_plugins(rt, variable, sizeof(variable), err);
 		if (!envp)
-			return error_set(err, -ENOMEM, "%s: out of memory", req.what);
+			return err->code;
 		req.envp = envp;
 	}
 	return run(rt, &req, done, data, ret, err);
@@ -371,6 +395,7 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 {
 	struct request req = { begin(rt, "restore"), "OCI runtime restore failed", io };
 	_cleanup_free_ const char **envp = NULL;
+	char variable[PATH_MAX];
 
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
@@ -387,9 +412,9 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 	add_flag(&req.args, !rt->crun, "--no-subreaper");
 	add_option(&req.args, "--bundle", rt->bundle);
 	if (args->no_cuda_plugin) {
-		envp = spawn_environment(NO_PLUGINS);
+		envp = without_plugins(rt, variable, sizeof(variable), err);
 		if (!envp)
-			return error_set(err, -ENOMEM, "%s: out of memory", req.what);
+			return err->code;
 		req.envp = envp;
 	}
 	return run(rt, &req, done, data, ret, err);

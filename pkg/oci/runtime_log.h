@@ -17,7 +17,7 @@
 #include "base/error.h"
 
 /* Of what a command appended, this much is looked at, at the end. */
-#define RUNTIME_LOG_TAIL ((size_t)256 << 10)
+#define RUNTIME_LOG_TAIL        ((size_t)256 << 10)
 /* Longest message that is kept. */
 #define RUNTIME_LOG_MESSAGE_MAX ((size_t)16 << 10)
 

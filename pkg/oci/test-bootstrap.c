@@ -109,9 +109,9 @@ static void garbage_is_refused(void **state)
 			 -EINVAL);
 	assert_string_equal(error_text(&err),
 			    "the input of start is neither BootstrapParams nor an Any");
-	assert_int_equal(bootstrap_parse(bytes_of("x", BOOTSTRAP_MAX + 1), "web", "k8s.io", &b,
-					 &err),
-			 -EINVAL);
+	assert_int_equal(
+		bootstrap_parse(bytes_of("x", BOOTSTRAP_MAX + 1), "web", "k8s.io", &b, &err),
+		-EINVAL);
 }
 
 static void reading_has_a_limit_and_a_deadline(void **state)

@@ -59,8 +59,8 @@ static void real_failures_are_known(void **state)
 
 		(void)snprintf(name, sizeof(name), "criu-log/%s.log", cases[i].file);
 		text = golden(name);
-		digest_of(buf_str(&text),
-			  strstr(name, "-dump-") ? CRIU_LOG_DUMP : CRIU_LOG_RESTORE, &d);
+		digest_of(buf_str(&text), strstr(name, "-dump-") ? CRIU_LOG_DUMP : CRIU_LOG_RESTORE,
+			  &d);
 		if (d.reason != cases[i].reason)
 			fail_msg("%s: %s", cases[i].file, reason_name(d.reason));
 		if (!d.advice || !strstr(d.advice, cases[i].advice))

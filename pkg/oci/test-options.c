@@ -76,9 +76,9 @@ static void no_options_are_the_defaults(void **state)
 	assert_int_equal(runtime_options_parse("runtimeoptions.v1.Options", nothing, &o, NULL), 0);
 	assert_defaults(&o);
 	runtime_options_done(&o);
-	assert_int_equal(runtime_options_parse("containerd.runc.v1.Options", (struct bytes){ 0 },
-					       &o, NULL),
-			 0);
+	assert_int_equal(
+		runtime_options_parse("containerd.runc.v1.Options", (struct bytes){ 0 }, &o, NULL),
+		0);
 	assert_defaults(&o);
 	runtime_options_done(&o);
 	assert_int_equal(checkpoint_options_parse("", nothing, &c, NULL), 0);
@@ -190,20 +190,20 @@ static void a_config_path_is_followed(void **state)
 	n = (size_t)snprintf(path, sizeof(path), "%s/runtime.toml", dir);
 	raw[1] = (uint8_t)n;
 	memcpy(raw + 2, path, n);
-	assert_int_equal(runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2),
-					       &o, &err),
-			 -ENOENT);
+	assert_int_equal(
+		runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2), &o, &err),
+		-ENOENT);
 	assert_non_null(strstr(error_text(&err), path));
 	assert_int_equal(file_write(AT_FDCWD, path, "Root = '/r'\n", 12, 0600, FILE_PLAIN), 0);
-	assert_int_equal(runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2),
-					       &o, &err),
-			 0);
+	assert_int_equal(
+		runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2), &o, &err),
+		0);
 	assert_string_equal(o.root, "/r");
 	runtime_options_done(&o);
 	raw[2] = 'x';
-	assert_int_equal(runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2),
-					       &o, &err),
-			 -EINVAL);
+	assert_int_equal(
+		runtime_options_parse("runtimeoptions.v1.Options", bytes_of(raw, n + 2), &o, &err),
+		-EINVAL);
 	assert_non_null(strstr(error_text(&err), "must be an absolute path"));
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(dir), 0);
@@ -218,15 +218,16 @@ static void what_is_not_understood_is_refused(void **state)
 	(void)state;
 	assert_int_equal(runtime_options_parse("containerd.runhcs.v1.Options", nothing, &o, &err),
 			 -EINVAL);
-	assert_string_equal(error_text(&err), "runtime options of the type "
-					      "\"containerd.runhcs.v1.Options\" are not understood");
+	assert_string_equal(error_text(&err),
+			    "runtime options of the type "
+			    "\"containerd.runhcs.v1.Options\" are not understood");
 	assert_int_equal(error_rpc_code(&err), RPC_INVALID_ARGUMENT);
 	assert_int_equal(runtime_options_parse("", bytes_of("x", 1), &o, &err), -EINVAL);
-	assert_int_equal(runtime_options_parse("containerd.runc.v1.Options", bytes_of("\xff", 1),
-					       &o, &err),
-			 -EINVAL);
+	assert_int_equal(
+		runtime_options_parse("containerd.runc.v1.Options", bytes_of("\xff", 1), &o, &err),
+		-EINVAL);
 	assert_string_equal(error_text(&err),
-			    "containerd.runc.v1.Options: malformed or too large");
+			    "runtime options: malformed or too large: containerd.runc.v1.Options");
 	assert_int_equal(checkpoint_options_parse("containerd.runc.v1.Options", nothing, &c, &err),
 			 -EINVAL);
 	assert_int_equal(checkpoint_options_parse("containerd.runc.v1.CheckpointOptions",
@@ -319,12 +320,11 @@ static void options_survive_in_a_bundle(void **state)
 	assert_int_equal(runtime_options_write(b->fd, &o, NULL), 0);
 	assert_int_equal(file_read(b->fd, "options.json", &text), 0);
 	/* What containerd's own shim writes for the same options, less the two it alone uses. */
-	assert_string_equal(buf_str(&text),
-			    "{\"no_pivot_root\":true,\"no_new_keyring\":true,"
-			    "\"shim_cgroup\":\"/cg\",\"io_uid\":7,\"io_gid\":8,"
-			    "\"binary_name\":\"crun\",\"root\":\"/run/kyb\","
-			    "\"systemd_cgroup\":true,\"criu_image_path\":\"/i\","
-			    "\"criu_work_path\":\"/w\"}");
+	assert_string_equal(buf_str(&text), "{\"no_pivot_root\":true,\"no_new_keyring\":true,"
+					    "\"shim_cgroup\":\"/cg\",\"io_uid\":7,\"io_gid\":8,"
+					    "\"binary_name\":\"crun\",\"root\":\"/run/kyb\","
+					    "\"systemd_cgroup\":true,\"criu_image_path\":\"/i\","
+					    "\"criu_work_path\":\"/w\"}");
 	buf_clear(&text);
 	assert_int_equal(file_read(b->fd, "runtime", &text), 0);
 	assert_string_equal(buf_str(&text), "crun");
@@ -357,8 +357,9 @@ static void foreign_bundles_are_readable(void **state)
 	assert_int_equal(runtime_options_read(b->fd, &o, &err), 0);
 	assert_defaults(&o);
 	runtime_options_done(&o);
-	put(b, "options.json", "{\"root\":\"/r\",\"binary_name\":\"a\",\"task_api_version\":3,"
-			       "\"from\":{\"the\":\"future\"}}");
+	put(b, "options.json",
+	    "{\"root\":\"/r\",\"binary_name\":\"a\",\"task_api_version\":3,"
+	    "\"from\":{\"the\":\"future\"}}");
 	assert_int_equal(runtime_options_read(b->fd, &o, &err), 0);
 	assert_string_equal(o.root, "/r");
 	assert_string_equal(o.binary_name, "a");

@@ -77,12 +77,12 @@ static void broken_entries_are_passed_over(void **state)
 	_cleanup_buf_ struct buf out = BUF_NULL;
 
 	(void)state;
-	assert_string_equal(last_of("not json\n{\"level\":\"error\",\"msg\":\"a\"}\n{\"level\":\"err",
-				    &out),
-			    "a");
-	assert_string_equal(last_of("g\":\"cut\"}\n{\"broken\n{\"level\":\"error\",\"msg\":\"b\"}\n",
-				    &out),
-			    "b");
+	assert_string_equal(
+		last_of("not json\n{\"level\":\"error\",\"msg\":\"a\"}\n{\"level\":\"err", &out),
+		"a");
+	assert_string_equal(
+		last_of("g\":\"cut\"}\n{\"broken\n{\"level\":\"error\",\"msg\":\"b\"}\n", &out),
+		"b");
 	buf_clear(&out);
 	assert_int_equal(runtime_log_parse(bytes_of("runtime crashed\n", 16), &out), -EBADMSG);
 	assert_int_equal(runtime_log_parse(bytes_of("{\"level\":", 9), &out), -EBADMSG);
@@ -138,9 +138,9 @@ static void append(struct folder *f, const char *text)
 
 static const char *failure(struct folder *f, off_t mark, struct error *err)
 {
-	assert_int_equal(runtime_log_failure(f->fd, "log.json", mark, "OCI runtime create failed",
-					     HOW, err),
-			 -EIO);
+	assert_int_equal(
+		runtime_log_failure(f->fd, "log.json", mark, "OCI runtime create failed", HOW, err),
+		-EIO);
 	assert_int_equal(error_rpc_code(err), RPC_UNKNOWN);
 	return error_text(err);
 }

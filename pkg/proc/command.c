@@ -133,7 +133,7 @@ int command_start(struct command *c, struct loop *loop, struct reaper *reaper,
 	if (r == 0 && input)
 		r = buf_append(&c->in, input->p, input->n);
 	if (r < 0) {
-		(void)error_sys(err, r, "start %s", s.argv[0]);
+		(void)error_sys(err, r, "start %s", s.program ? s.program : s.argv[0]);
 		goto out;
 	}
 	if (flags & COMMAND_CAPTURE_STDOUT)

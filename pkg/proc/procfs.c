@@ -67,6 +67,49 @@ int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, si
 	return r < 0 ? r : -ENOENT;
 }
 
+int procfs_name(pid_t pid, char *buf, size_t size)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "comm", &b);
+	size_t n;
+
+	if (r < 0)
+		return r;
+	n = strcspn(buf_str(&b), "\n");
+	if (n >= size)
+		n = size - 1;
+	memcpy(buf, buf_str(&b), n);
+	buf[n] = 0;
+	return 0;
+}
+
+int procfs_parse_ns_pid(struct bytes text, pid_t *ret)
+{
+	struct bytes line, word;
+	uint64_t pid;
+
+	/* "NSpid:\t4711\t17\t1": from the outermost namespace to its own. proc(5). */
+	while (bytes_until(&text, '\n', &line) == 0) {
+		if (line.n < 7 || memcmp(line.p, "NSpid:\t", 7) != 0)
+			continue;
+		while (bytes_until(&line, '\t', &word) == 0)
+			;
+		if (num_parse_n((const char *)line.p, line.n, INT_MAX, &pid) < 0 || pid == 0)
+			return -EBADMSG;
+		*ret = (pid_t)pid;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int procfs_ns_pid(pid_t pid, pid_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "status", &b);
+
+	return r < 0 ? r : procfs_parse_ns_pid(buf_bytes(&b), ret);
+}
+
 int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size)
 {
 	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);

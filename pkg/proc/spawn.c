@@ -196,15 +196,16 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 	_cleanup_free_ const char **own = NULL;
 	char path[PATH_MAX];
 	struct plan plan = { .s = s, .path = path, .highest = 2, .parent = getpid() };
+	const char *program = s->program ? s->program : s->argv[0];
 	pid_t pid;
 
-	if (spawn_lookup(s->argv[0], path, sizeof(path)) < 0)
+	if (spawn_lookup(program, path, sizeof(path)) < 0)
 		return error_set(err, -ENOENT, "exec: \"%s\": executable file not found in $PATH",
-				 s->argv[0]);
+				 program);
 	if (!s->envp) {
 		own = spawn_environment(NULL);
 		if (!own)
-			return error_set(err, -ENOMEM, "start %s: out of memory", s->argv[0]);
+			return error_set(err, -ENOMEM, "start %s: out of memory", program);
 	}
 	null_fd = open_null();
 	if (null_fd < 0)
@@ -218,7 +219,7 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 			plan.highest = s->fds[i].as;
 	pid = vfork_child(&plan);
 	if (pid < 0)
-		return error_sys(err, errno, "start %s", s->argv[0]);
+		return error_sys(err, errno, "start %s", program);
 	if (plan.child_errno)
 		/* The remains are reaped by the sweep, as those of an unknown pid. */
 		return error_sys(err, plan.child_errno, "fork/exec %s", path);

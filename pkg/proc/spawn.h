@@ -20,7 +20,8 @@ struct spawn_fd {
 };
 
 struct spawn {
-	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH without a '/' */
+	const char *program;     /* looked up in PATH without a '/'; NULL = argv[0] */
+	const char *const *argv; /* NULL-terminated */
 	const char *const *envp; /* NULL = our own environment, less NOTIFY_SOCKET */
 	const char *cwd;         /* NULL = ours */
 	struct spawn_fd fds[SPAWN_FDS_MAX];

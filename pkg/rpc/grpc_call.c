@@ -49,9 +49,11 @@ void grpc_call_tell(struct grpc_call *call, enum grpc_end why)
 /* The stream is given up; nghttp2 closes it, and grpc_call_stream_closed() follows. */
 static void reset(struct grpc_call *call, uint32_t error)
 {
+	nghttp2_session *session = session_of(call);
+
 	call->finished = true;
 	grpc_pipe_close_input(&call->pipe);
-	if (nghttp2_submit_rst_stream(session_of(call), NGHTTP2_FLAG_NONE, call->pipe.id, error) != 0)
+	if (nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call->pipe.id, error) != 0)
 		h2_fail(&call->conn->h2, NGHTTP2_INTERNAL_ERROR, "out of memory");
 	h2_kick(&call->conn->h2);
 }
@@ -86,14 +88,15 @@ static int submit_trailers_only(struct grpc_call *call, const char *http_status)
 	nghttp2_nv nv[6];
 	char code[12];
 	size_t n = 0;
+	int r;
 
 	nv[n++] = h2_field(":status", http_status);
 	nv[n++] = h2_field("content-type", "application/grpc");
 	if (call->code == RPC_UNIMPLEMENTED)
 		nv[n++] = h2_field("grpc-accept-encoding", "identity");
 	n += status_fields(call, code, nv + n);
-	return nghttp2_submit_response(session_of(call), call->pipe.id, nv, n, NULL) == 0 ? 0
-											   : -ENOMEM;
+	r = nghttp2_submit_response(session_of(call), call->pipe.id, nv, n, NULL);
+	return r == 0 ? 0 : -ENOMEM;
 }
 
 static int submit_headers(struct grpc_call *call)
@@ -121,6 +124,15 @@ static struct bytes cut_text(const char *text)
 	return bytes_of(text, n);
 }
 
+/* From now on, some of the answer must be fetched every stall_timeout. */
+static void watch_output(struct grpc_call *call)
+{
+	call->fetch_left = call->pipe.unsent;
+	call->fetch_by = time_add(loop_now(call->pipe.loop),
+				  call->conn->server->config.stall_timeout);
+	grpc_conn_wake(call->conn, call->fetch_by);
+}
+
 static void finish(struct grpc_call *call, const char *http_status, enum rpc_code code,
 		   const char *text, struct bytes details)
 {
@@ -141,6 +153,8 @@ static void finish(struct grpc_call *call, const char *http_status, enum rpc_cod
 		r = submit_trailers_only(call, http_status);
 	if (r < 0)
 		reset(call, NGHTTP2_INTERNAL_ERROR);
+	else if (call->pipe.unsent)
+		watch_output(call);
 	h2_kick(&call->conn->h2);
 }
 
@@ -203,11 +217,15 @@ static void got_message(struct grpc_pipe *p, struct bytes msg)
 		break_off(call, RPC_UNIMPLEMENTED, "more than one request message");
 		return;
 	}
-	if (!grpc_budget_take(p->budget, msg.n) || buf_append(&call->request, msg.p, msg.n) < 0) {
-		break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
+	if (!grpc_budget_take(p->budget, msg.n)) {
+		break_off(call, RPC_RESOURCE_EXHAUSTED, "too many requests of this size");
 		return;
 	}
 	call->has_request = true;
+	if (buf_append(&call->request, msg.p, msg.n) == 0)
+		return;
+	grpc_budget_give(p->budget, msg.n);
+	break_off(call, RPC_RESOURCE_EXHAUSTED, "no memory for the request");
 }
 
 static void free_request(struct grpc_call *call)
@@ -342,9 +360,8 @@ static const struct grpc_method *find_method(const struct grpc_server *s, const 
 }
 
 /* Answers a request that no method can take. True: it was one. */
-static bool refuse(struct grpc_call *call)
+static bool refuse(struct grpc_call *call, const struct grpc_method *method)
 {
-	const struct grpc_server *s = call->conn->server;
 	uint32_t seen = call->seen;
 	char text[256];
 
@@ -364,7 +381,7 @@ static bool refuse(struct grpc_call *call)
 		finish(call, "200", RPC_INTERNAL, "grpc-timeout is malformed", no_bytes);
 	else if (seen & BAD_ENCODING)
 		finish(call, "200", RPC_UNIMPLEMENTED, "grpc-encoding is not supported", no_bytes);
-	else if (!find_method(s, grpc_call_metadata(call, ":path"))) {
+	else if (!method) {
 		(void)snprintf(text, sizeof(text), "%.200s is not served here",
 			       grpc_call_metadata(call, ":path"));
 		finish(call, "200", RPC_UNIMPLEMENTED, text, no_bytes);
@@ -372,30 +389,34 @@ static bool refuse(struct grpc_call *call)
 	return call->finished;
 }
 
-static void start(struct grpc_call *call)
+static void start(struct grpc_call *call, const struct grpc_method *method)
 {
-	struct grpc_server *s = call->conn->server;
+	struct grpc_conn *conn = call->conn;
 
-	call->method = find_method(s, grpc_call_metadata(call, ":path"));
-	call->conn->phase = call->conn->phase == CONN_NEW ? CONN_OPEN : call->conn->phase;
-	s->stats.requests++;
-	if (call->method->kind == GRPC_BIDI)
+	call->method = method;
+	if (conn->phase == CONN_NEW)
+		conn->phase = CONN_OPEN;
+	conn->server->stats.requests++;
+	if (method->kind == GRPC_BIDI)
 		call->receive_by = NSEC_NEVER;
-	grpc_conn_wake(call->conn, call->deadline);
-	if (call->method->ops->started)
-		call->method->ops->started(call);
+	grpc_conn_wake(conn, call->deadline);
+	if (method->ops->started)
+		method->ops->started(call);
 }
 
 void grpc_call_headers_end(struct grpc_call *call, bool last)
 {
 	if (!call->header_done) {
+		const struct grpc_method *method =
+			find_method(call->conn->server, grpc_call_metadata(call, ":path"));
+
 		call->header_done = true;
 		if (grpc_budget_take(call->pipe.budget, buf_len(&call->meta)))
 			call->meta_charged = buf_len(&call->meta);
 		else
 			call->seen |= NO_MEMORY;
-		if (!refuse(call))
-			start(call);
+		if (!refuse(call, method))
+			start(call, method);
 	}
 	if (last)
 		grpc_call_data_end(call);
@@ -415,8 +436,9 @@ struct grpc_call *grpc_call_new(struct grpc_conn *conn, int32_t id)
 	call->pipe.in = GRPC_READER(config->max_message);
 	call->pipe.max_send = config->max_send;
 	call->pipe.max_unsent = config->max_unsent;
+	call->request.max = config->max_message;
 	call->conn = conn;
-	call->deadline = NSEC_NEVER;
+	call->deadline = call->fetch_by = NSEC_NEVER;
 	call->receive_by = time_add(loop_now(conn->server->loop), config->receive_timeout);
 	grpc_conn_wake(conn, call->receive_by);
 	list_append(&conn->calls, &call->node);
@@ -449,8 +471,10 @@ void grpc_call_stream_closed(struct grpc_call *call)
 
 nsec_t grpc_call_check(struct grpc_call *call, nsec_t now)
 {
+	nsec_t next;
+
 	if (call->deadline <= now) {
-		call->deadline = NSEC_NEVER;
+		call->deadline = call->fetch_by = NSEC_NEVER;
 		reset(call, NGHTTP2_CANCEL);
 		grpc_call_tell(call, GRPC_END_DEADLINE);
 	} else if (call->receive_by <= now && !call->header_done) {
@@ -460,8 +484,15 @@ nsec_t grpc_call_check(struct grpc_call *call, nsec_t now)
 	} else if (call->receive_by <= now) {
 		call->receive_by = NSEC_NEVER;
 		break_off(call, RPC_DEADLINE_EXCEEDED, "the request was not complete in time");
+	} else if (call->fetch_by <= now && call->pipe.unsent < call->fetch_left) {
+		watch_output(call);
+	} else if (call->fetch_by <= now) {
+		call->fetch_by = NSEC_NEVER;
+		reset(call, NGHTTP2_CANCEL);
+		grpc_call_tell(call, GRPC_END_BROKEN);
 	}
-	return call->deadline < call->receive_by ? call->deadline : call->receive_by;
+	next = call->deadline < call->receive_by ? call->deadline : call->receive_by;
+	return next < call->fetch_by ? next : call->fetch_by;
 }
 
 void *grpc_call_arg(const struct grpc_call *call)

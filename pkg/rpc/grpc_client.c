@@ -2,6 +2,7 @@
 /* Connections of the client: made when needed, shared, given up when idle. */
 #include "rpc/grpc_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,6 +209,8 @@ static void start(struct timer *t)
 	int r = 0;
 
 	while ((stream = list_first(&c->waiting, struct grpc_stream, node))) {
+		if (c->current && c->current->h2.over)
+			c->current = NULL; /* its end is about to be told */
 		if (!c->current)
 			r = link_new(c);
 		if (r < 0)
@@ -249,6 +252,7 @@ static void fill_defaults(struct grpc_client_config *c)
 	DEFAULT(idle_timeout, 30 * NSEC_PER_SEC);
 	DEFAULT(stall_timeout, 60 * NSEC_PER_SEC);
 #undef DEFAULT
+	assert(c->window <= INT32_MAX); /* RFC 9113, 6.5.2 */
 }
 
 int grpc_client_open(struct loop *loop, const char *path, const struct grpc_client_config *config,

@@ -2,6 +2,7 @@
 /* Connections of the server: who may have one, how long, and how it ends. */
 #include "rpc/grpc_server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -164,11 +165,6 @@ static void on_stream_closed(struct h2 *h, void *stream, uint32_t error)
 		set_until(conn, conn->server->config.idle_timeout);
 }
 
-static void on_established(struct h2 *h)
-{
-	(void)h; /* conn_expired() looks at it */
-}
-
 static void conn_drop(struct grpc_conn *conn, enum grpc_end why)
 {
 	struct grpc_server *s = conn->server;
@@ -211,7 +207,6 @@ static const struct h2_ops h2_ops = {
 	.data_end = on_data_end,
 	.sent_end = on_sent_end,
 	.stream_closed = on_stream_closed,
-	.established = on_established,
 	.ended = on_ended,
 };
 
@@ -333,6 +328,7 @@ static void fill_defaults(struct grpc_server_config *c)
 	DEFAULT(idle_timeout, 300 * NSEC_PER_SEC);
 	DEFAULT(stall_timeout, 60 * NSEC_PER_SEC);
 #undef DEFAULT
+	assert(c->window <= INT32_MAX); /* RFC 9113, 6.5.2 */
 }
 
 int grpc_server_new(struct loop *loop, int listen_fd, const struct grpc_server_config *config,

@@ -78,7 +78,8 @@ struct grpc_server_config {
 	nsec_t first_timeout;   /* [10 s] from connecting to the first whole request header */
 	nsec_t receive_timeout; /* [30 s] a request, or a message, once begun, until whole */
 	nsec_t idle_timeout;    /* [300 s] a connection without a call */
-	nsec_t stall_timeout;   /* [60 s] the peer's socket takes no output */
+	nsec_t stall_timeout;   /* [60 s] the peer takes no output of a connection, or nothing
+				   of an answer that is complete */
 
 	/*
 	 * Optional: may this peer connect? As the kernel saw it at its connect(); pid is 0 for a
@@ -97,7 +98,8 @@ int grpc_server_new(struct loop *loop, int listen_fd, const struct grpc_server_c
 
 /*
  * Serves one more connection: fd, a connected, non-blocking Unix socket (taken over). The limits
- * and allow() hold for it as well. Returns 0, -EPERM, -EUSERS (over a limit), -ENOMEM or -errno.
+ * and allow() hold for it as well. Returns 0, -EPERM, -EUSERS (over a limit), -ESHUTDOWN, -ENOMEM
+ * or -errno.
  */
 int grpc_server_adopt(struct grpc_server *s, int fd);
 

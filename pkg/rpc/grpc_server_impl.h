@@ -63,6 +63,9 @@ struct grpc_call {
 	bool has_request;
 
 	bool headers_sent, finished, sent_end, told;
+	/* Answered: the peer must go on fetching what is queued. */
+	nsec_t fetch_by;
+	size_t fetch_left;
 	enum rpc_code code;
 	struct buf text, details; /* as they travel; text ends with NUL */
 };

@@ -341,6 +341,7 @@ int grpc_stream_open(struct grpc_client *c, const char *method, const struct grp
 	stream->pipe.in = GRPC_READER(c->config.max_message);
 	stream->pipe.max_send = c->config.max_send;
 	stream->pipe.max_unsent = c->config.max_unsent;
+	stream->reply.max = c->config.max_message;
 	stream->client = c;
 	stream->ops = ops;
 	stream->arg = arg;

@@ -17,14 +17,16 @@
 /*
  * The meter: frames that cost us work and carry nothing are paid with tokens, which come back
  * with time and with frames that do carry something. Who has none left is disconnected. Covers
- * floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown frames, and streams
- * opened only to be reset (CVE-2019-9511 to -9518, CVE-2023-44487); nghttp2 itself limits
- * CONTINUATION (CVE-2024-28182) and the acknowledgements it queues.
+ * floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown frames (by their bytes,
+ * for nghttp2 drops them silently), and streams opened only to be reset (CVE-2019-9511 to -9518,
+ * CVE-2023-44487); nghttp2 itself limits CONTINUATION (CVE-2024-28182) and the acknowledgements
+ * it queues.
  */
 #define TOKENS_MAX       1000
 #define TOKENS_A_SECOND  100
 #define COST_FRAME       1
 #define COST_RESET       2 /* and the stream's HEADERS before it */
+#define IGNORED_BYTES    ((size_t)16 << 10) /* these cost a frame */
 #define GAIN_DATA_IN     2
 #define GAIN_DATA_OUT    4 /* each may rightly be followed by two WINDOW_UPDATEs and a PING */
 #define GAIN_CREDIT      3
@@ -37,24 +39,23 @@
 /* The connection is over, as soon as nobody is on the call stack any more. */
 static void finish(struct h2 *h, const char *why);
 
+static void gain_tokens(struct h2 *h, uint64_t n)
+{
+	h->tokens = n > TOKENS_MAX - h->tokens ? TOKENS_MAX : h->tokens + (uint32_t)n;
+}
+
+/* False: not enough tokens are left. */
 static bool metered(struct h2 *h, uint32_t cost)
 {
-	nsec_t now = loop_now(h->loop), step = NSEC_PER_SEC / TOKENS_A_SECOND;
-	nsec_t gain = (now - h->refilled) / step;
+	nsec_t step = NSEC_PER_SEC / TOKENS_A_SECOND;
+	uint64_t gain = (loop_now(h->loop) - h->refilled) / step;
 
-	if (gain) {
-		h->tokens = gain >= TOKENS_MAX - h->tokens ? TOKENS_MAX : h->tokens + (uint32_t)gain;
-		h->refilled += gain * step;
-	}
+	gain_tokens(h, gain);
+	h->refilled += gain * step;
 	if (h->tokens < cost)
 		return false;
 	h->tokens -= cost;
 	return true;
-}
-
-static void gain_tokens(struct h2 *h, uint32_t n)
-{
-	h->tokens = n > TOKENS_MAX - h->tokens ? TOKENS_MAX : h->tokens + n;
 }
 
 void h2_credit(struct h2 *h)
@@ -79,6 +80,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 	uint32_t cost = COST_FRAME;
 
 	(void)session;
+	h->told = true;
 	if (hd->type == NGHTTP2_DATA && hd->flags & NGHTTP2_FLAG_END_STREAM)
 		cost = 0;
 	else if (hd->type == NGHTTP2_RST_STREAM)
@@ -110,6 +112,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 
 	(void)session;
 	(void)flags;
+	h->told = true;
 	if (stream)
 		h->ops->header(h, stream, bytes_of(name, n_name), bytes_of(value, n_value));
 	return go_on(h);
@@ -122,6 +125,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 	void *stream = stream_of(h, id);
 
 	(void)flags;
+	h->told = true;
 	gain_tokens(h, GAIN_DATA_IN);
 	if (stream)
 		h->ops->data(h, stream, bytes_of(p, n));
@@ -151,7 +155,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	case NGHTTP2_SETTINGS:
 		if (!h->established && !(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
 			h->established = true;
-			h->ops->established(h);
+			if (h->ops->established)
+				h->ops->established(h);
 		}
 		break;
 	case NGHTTP2_GOAWAY:
@@ -437,11 +442,24 @@ void h2_kick(struct h2 *h)
 	update_want(h);
 }
 
+/* Bytes that nghttp2 took without a word. False: too many. */
+static bool ignored(struct h2 *h, size_t n)
+{
+	uint32_t cost;
+
+	h->ignored += n;
+	cost = (uint32_t)(h->ignored / IGNORED_BYTES);
+	h->ignored %= IGNORED_BYTES;
+	return metered(h, cost);
+}
+
 /* Feeds nghttp2. False: the connection is over. */
 static bool feed(struct h2 *h, const uint8_t *p, size_t n)
 {
-	ssize_t r = nghttp2_session_mem_recv(h->session, p, n);
+	ssize_t r;
 
+	h->told = false;
+	r = nghttp2_session_mem_recv(h->session, p, n);
 	if (h->over)
 		return false;
 	if (r == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
@@ -450,6 +468,8 @@ static bool feed(struct h2 *h, const uint8_t *p, size_t n)
 		h2_fail(h, NGHTTP2_INTERNAL_ERROR, "out of memory");
 	else if (r < 0)
 		h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, nghttp2_strerror((int)r));
+	else if (!h->told && !ignored(h, n))
+		h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames of unknown types");
 	else if (nghttp2_session_get_outbound_queue_size(h->session) > MAX_QUEUED)
 		h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "the peer does not read our answers");
 	return !h->over;

@@ -44,7 +44,7 @@ struct h2_ops {
 	void (*sent_end)(struct h2 *h, void *stream);
 	/* The stream is gone; error is a code of RFC 9113, 7. */
 	void (*stream_closed)(struct h2 *h, void *stream, uint32_t error);
-	/* The peer's preface is complete: it does speak HTTP/2. */
+	/* Optional: the peer's preface is complete, so it does speak HTTP/2. */
 	void (*established)(struct h2 *h);
 	/* Optional: the peer takes no further streams on this connection. */
 	void (*goaway)(struct h2 *h);
@@ -79,6 +79,8 @@ struct h2 {
 	/* The meter. */
 	uint32_t tokens;
 	nsec_t refilled;
+	size_t ignored;           /* bytes of which nghttp2 told us nothing */
+	bool told;                /* it did tell us something */
 	bool busy;                /* somebody on the call stack will flush */
 	bool established;
 	bool more;                /* there may be output left */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service of test-grpc.h: Echo, Count, Chat, Hang and Fail. */
+/* The service of test-grpc.h: Echo, Count, Chat, Hang, Fail, Pipe and One. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,10 +122,42 @@ static void hang_half_closed(struct grpc_call *call)
 	bench_of(call)->seen.half_closed++;
 }
 
+/* As Echo and Chat, by handlers that are prepared for everything. */
+static void one_message(struct grpc_call *call, struct bytes msg)
+{
+	if (msg.n == 1)
+		grpc_call_finish(call, RPC_ABORTED, "100%", bytes_of("detail", 6));
+	else
+		grpc_call_reply(call, msg);
+}
+
+static void pipe_message(struct grpc_call *call, struct bytes msg)
+{
+	if (grpc_call_send(call, msg) < 0)
+		grpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "no memory", bytes_of(NULL, 0));
+}
+
+static void pipe_started(struct grpc_call *call)
+{
+	bench_of(call)->started++;
+}
+
+static void pipe_half_closed(struct grpc_call *call)
+{
+	grpc_call_finish(call, RPC_OK, NULL, bytes_of(NULL, 0));
+}
+
+static void pipe_ended(struct grpc_call *call, enum grpc_end why)
+{
+	(void)why;
+	bench_of(call)->ended++;
+}
+
 static void refuse(struct grpc_call *call, struct bytes msg)
 {
 	note_message(call, msg);
-	grpc_call_finish(call, RPC_FAILED_PRECONDITION, "GPU gesperrt: 100% \xc3\xbc\nzu sp\xc3\xa4t",
+	grpc_call_finish(call, RPC_FAILED_PRECONDITION,
+			 "caf\xc3\xa9: 100% \xe2\x82\xac\nsecond line",
 			 bytes_of("\x08\x09\x12\x00\xff", 5));
 	/* Answered: all of this is ignored. */
 	grpc_call_finish(call, RPC_OK, NULL, bytes_of(NULL, 0));
@@ -139,10 +171,17 @@ static const struct grpc_method_ops chat_ops = { started, chat, half_closed, NUL
 static const struct grpc_method_ops hang_ops = { started, hang, hang_half_closed, NULL, ended };
 static const struct grpc_method_ops fail_ops = { started, refuse, NULL, NULL, ended };
 
+static const struct grpc_method_ops pipe_ops = { pipe_started, pipe_message, pipe_half_closed, NULL,
+						 pipe_ended };
+
+static const struct grpc_method_ops one_ops = { pipe_started, one_message, NULL, NULL, pipe_ended };
+
 static const struct grpc_method methods[] = {
 	{ "/t.T/Echo", GRPC_UNARY, &echo_ops },   { "/t.T/Count", GRPC_SERVER_STREAM, &count_ops },
 	{ "/t.T/Chat", GRPC_BIDI, &chat_ops },    { "/t.T/Hang", GRPC_BIDI, &hang_ops },
 	{ "/t.T/HangOne", GRPC_UNARY, &hang_ops }, { "/t.T/Fail", GRPC_UNARY, &fail_ops },
+	{ "/t.T/Pipe", GRPC_BIDI, &pipe_ops },
+	{ "/t.T/One", GRPC_UNARY, &one_ops },
 };
 
 static bool allow(void *arg, const struct ucred *peer)
@@ -282,4 +321,35 @@ void got_done(struct got *g)
 	buf_done(&g->text);
 	buf_done(&g->details);
 	*g = (struct got){ 0 };
+}
+
+void answered(void *arg, const struct grpc_status *status, struct bytes reply)
+{
+	struct answer *a = arg;
+
+	a->done++;
+	a->code = status->code;
+	assert_int_equal(buf_append(&a->reply, reply.p, reply.n), 0);
+	assert_int_equal(buf_append_str(&a->text, status->text), 0);
+}
+
+void answer_done(struct answer *a)
+{
+	buf_done(&a->reply);
+	buf_done(&a->text);
+	*a = (struct answer){ 0 };
+}
+
+void ask(struct bench *b, struct answer *a, const char *method, struct bytes request)
+{
+	answer_done(a);
+	assert_int_equal(grpc_unary(b->client, method, NULL, 0, request, NSEC_NEVER, answered, a,
+				    NULL), 0);
+	assert_int_equal(a->done, 0);
+	WAIT(b, a->done);
+}
+
+void assert_text(const struct buf *b, const char *want)
+{
+	assert_string_equal(buf_str(b), want);
 }

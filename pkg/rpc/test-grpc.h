@@ -72,4 +72,18 @@ void got_open(struct bench *b, struct got *g, const char *method, nsec_t deadlin
 void got_send(struct got *g, const char *text);
 void got_done(struct got *g);
 
+/* A unary call's answers; several add up. */
+struct answer {
+	unsigned int done;
+	enum rpc_code code;
+	struct buf reply, text;
+};
+
+void answered(void *arg, const struct grpc_status *status, struct bytes reply);
+void answer_done(struct answer *a);
+/* Makes a unary call and waits for its answer. */
+void ask(struct bench *b, struct answer *a, const char *method, struct bytes request);
+
+void assert_text(const struct buf *b, const char *want);
+
 #endif

@@ -27,7 +27,8 @@ static int connect_raw(void *arg)
 	f->connects++;
 	if (f->connect_error)
 		return f->connect_error;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+			 0);
 	if (f->raw.inflater)
 		raw_done(&f->raw);
 	raw_init(&f->raw, fds[1]);
@@ -248,7 +249,8 @@ static void resets(void **state)
 
 	begin(f);
 	for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		assert_true(raw_frame(&f->raw, NGHTTP2_RST_STREAM, 0, 2 * i + 1, cases[i].error, 4));
+		assert_true(raw_frame(&f->raw, NGHTTP2_RST_STREAM, 0, 2 * i + 1, cases[i].error,
+				      4));
 		assert_ended(f, cases[i].code, cases[i].text);
 		got_done(&f->got);
 		got_open(&f->bench, &f->got, "/s/M", NSEC_NEVER);

@@ -23,8 +23,6 @@ static int setup(void **state)
 
 	assert_non_null(f);
 	bench_init(&f->bench);
-	f->bench.server_config.first_timeout = 50 * NSEC_PER_MSEC;
-	f->bench.server_config.receive_timeout = 50 * NSEC_PER_MSEC;
 	*state = f;
 	return 0;
 }
@@ -35,6 +33,19 @@ static int setup_connected(void **state)
 
 	(void)setup(state);
 	f = *state;
+	bench_start(&f->bench);
+	raw_init(&f->raw, bench_connect(&f->bench));
+	return 0;
+}
+
+static int setup_impatient(void **state)
+{
+	struct fixture *f;
+
+	(void)setup(state);
+	f = *state;
+	f->bench.server_config.first_timeout = 50 * NSEC_PER_MSEC;
+	f->bench.server_config.receive_timeout = 50 * NSEC_PER_MSEC;
 	bench_start(&f->bench);
 	raw_init(&f->raw, bench_connect(&f->bench));
 	return 0;
@@ -193,7 +204,8 @@ static void a_message_cut_short_is_an_error(void **state)
 
 	raw_preface(&f->raw);
 	assert_true(raw_request(&f->raw, 1, "/t.T/Chat", false));
-	assert_true(raw_frame(&f->raw, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "\0\0\0\0\5he", 7));
+	assert_true(raw_frame(&f->raw, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "\0\0\0\0\5he",
+			      7));
 	RAW_WAIT(f, raw_got(&f->raw, "grpc-status: 13\n"));
 	assert_int_equal(f->bench.seen.why, GRPC_END_BROKEN);
 }
@@ -286,7 +298,8 @@ static void who_sends_half_a_header_is_disconnected(void **state)
 
 	raw_preface(&f->raw);
 	raw_block(&block, RAW_REQUEST("/t.T/Echo"));
-	assert_true(raw_frame(&f->raw, NGHTTP2_HEADERS, 0, 1, buf_bytes(&block).p, buf_len(&block)));
+	assert_true(raw_frame(&f->raw, NGHTTP2_HEADERS, 0, 1, buf_bytes(&block).p,
+			      buf_len(&block)));
 	RAW_WAIT(f, f->raw.closed);
 	assert_server_well(f);
 }
@@ -336,6 +349,31 @@ static void who_does_not_read_is_bounded_and_then_disconnected(void **state)
 	WAIT(&f->bench, stats_of(f).connections == 0);
 	assert_int_equal(f->bench.seen.why, GRPC_END_LOST);
 	assert_server_well(f);
+}
+
+static void who_does_not_fetch_an_answer_loses_it(void **state)
+{
+	struct fixture *f = *state;
+
+	f->bench.server_config.stall_timeout = 300 * NSEC_PER_MSEC;
+	bench_start(&f->bench);
+	raw_init(&f->raw, bench_connect(&f->bench));
+	raw_preface(&f->raw);
+	assert_true(raw_request(&f->raw, 1, "/t.T/Count", false));
+	assert_true(raw_message(&f->raw, 1, 0, "10 20000", true));
+	/* A window's worth comes, and then some more for as long as we fetch some. */
+	for (uint32_t i = 1; i <= 4; i++) {
+		RAW_WAIT(f, buf_len(&f->raw.data) == 65535 + (i - 1) * 1000);
+		bench_run(&f->bench, 100 * NSEC_PER_MSEC);
+		assert_true(raw_frame(&f->raw, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\3\xe8", 4));
+		assert_true(raw_frame(&f->raw, NGHTTP2_WINDOW_UPDATE, 0, 0, "\0\0\3\xe8", 4));
+	}
+	assert_int_equal(f->bench.ended, 0);
+	RAW_WAIT(f, f->raw.rst.id == 1);
+	assert_int_equal(f->raw.rst.error, NGHTTP2_CANCEL);
+	assert_int_equal(f->bench.seen.why, GRPC_END_BROKEN);
+	assert_int_equal(stats_of(f).memory, 0);
+	assert_false(f->raw.closed); /* the connection is not to blame */
 }
 
 /* Hostile peers ------------------------------------------------------------------------------- */
@@ -392,6 +430,8 @@ static void flood(struct fixture *f, bool reading,
 			peak = stats_of(f).memory;
 	}
 	RAW_WAIT(f, f->raw.closed);
+	if (reading)
+		assert_int_equal(f->raw.goaway.error, NGHTTP2_ENHANCE_YOUR_CALM);
 	assert_true(peak < 1 << 20);
 	assert_server_well(f);
 }
@@ -494,8 +534,11 @@ static void a_flood_of_priority(void **state)
 
 static void one_unknown(struct fixture *f, uint32_t round)
 {
+	static const char block[16384];
+
 	(void)round;
-	(void)raw_frame(&f->raw, 0xbe, 0, 0, "?", 1);
+	(void)raw_frame(&f->raw, 0xbe, 0, 0, block, sizeof(block));
+	(void)loop_round(f->bench.loop, 0);
 }
 
 static void a_flood_of_unknown_frames(void **state)
@@ -598,13 +641,6 @@ int main(void)
 		T(the_clients_trailers_end_its_side),
 		T(what_http2_forbids_resets_the_stream),
 		T(the_clients_deadline_ends_the_call),
-		T(who_says_nothing_is_disconnected),
-		T(who_says_half_a_preface_is_disconnected),
-		T(who_asks_nothing_is_disconnected),
-		T(who_sends_half_a_header_is_disconnected),
-		T(a_message_once_begun_is_due),
-		cmocka_unit_test_setup_teardown(who_does_not_read_is_bounded_and_then_disconnected,
-						setup, teardown),
 		T(another_protocol),
 		T(garbage_after_the_preface),
 		T(more_streams_than_are_allowed),
@@ -623,6 +659,17 @@ int main(void)
 		T(a_peer_that_dies_in_a_message),
 		T(a_peer_that_dies_while_it_is_being_answered),
 		T(a_peer_that_only_stops_reading),
+#undef T
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup_impatient, teardown)
+		T(who_says_nothing_is_disconnected),
+		T(who_says_half_a_preface_is_disconnected),
+		T(who_asks_nothing_is_disconnected),
+		T(who_sends_half_a_header_is_disconnected),
+		T(a_message_once_begun_is_due),
+#undef T
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+		T(who_does_not_read_is_bounded_and_then_disconnected),
+		T(who_does_not_fetch_an_answer_loses_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,9 @@
 
 #include "base/error.h"
 
+/* What a shim calls itself in the process list, under whatever name it was installed. */
+#define SHIM_NAME "containerd-shim-kybernate-v1"
+
 struct args {
 	const char *ns, *id, *bundle, *address, *ttrpc_address, *publish_binary, *socket,
 		*debug_socket; /* "" when not given */

@@ -22,6 +22,7 @@
 
 #include "base/log.h"
 #include "base/path.h"
+#include "shim/args.h"
 
 #define DRAIN_MAX  (500 * NSEC_PER_MSEC)
 #define DRAIN_STEP (2 * NSEC_PER_MSEC)
@@ -91,9 +92,11 @@ static void synced(struct command *cmd)
 static void sync_files(struct checkpoint *ck)
 {
 	const struct container *c = ck->op.c;
-	const char *argv[] = { "/proc/self/exe", "-namespace", c->shim->ns, "-id",	 c->id,
+	const char *argv[] = { SHIM_NAME, "-namespace", c->shim->ns, "-id",	 c->id,
 			       "-bundle",	 c->path,      "sync-rootfs", NULL };
-	struct spawn s = { .argv = argv, .die_with_parent = true };
+	struct spawn s = { .program = "/proc/self/exe",
+			   .argv = argv,
+			   .die_with_parent = true };
 	struct error err = ERROR_NULL;
 
 	if (command_start(&ck->sync, loop_of(ck), &c->shim->reaper, &s, 0, NULL,

@@ -108,9 +108,10 @@ int socket_identify(const char *path, struct socket_id *ret)
 
 void socket_unlink(const char *path, const struct socket_id *id)
 {
-	_cleanup_close_ int lock = lock_folder(path, NULL);
+	_cleanup_close_ int lock = lock_folder(path, NULL); /* without it we still do our best */
 	struct socket_id now;
 
+	(void)lock;
 	if (socket_identify(path, &now) == 0 && now.dev == id->dev && now.ino == id->ino)
 		(void)unlink(path);
 }

@@ -99,9 +99,9 @@ static int core_scheduling(struct error *err)
 static int spawn_daemon(struct start *st, struct error *err)
 {
 	const struct args *a = st->args;
-	const char *argv[] = { "/proc/self/exe", "-namespace", a->ns, "-id", a->id, "-address",
+	const char *argv[] = { SHIM_NAME, "-namespace", a->ns, "-id", a->id, "-address",
 			       a->address, "-socket", st->path, a->debug ? "-debug" : NULL, NULL };
-	struct spawn s = { .argv = argv, .new_group = true };
+	struct spawn s = { .program = "/proc/self/exe", .argv = argv, .new_group = true };
 
 	spawn_fd(&s, st->listen_fd, 3);
 	return spawn(&s, &st->daemon, err);

@@ -138,7 +138,8 @@ static void base64_of_rfc4648(void **state)
 
 static void what_is_no_base64_is_refused(void **state)
 {
-	static const char *const bad[] = { "A", "AAAAA", "A===", "AA=", "AA=A", "A-_A", "AA A", "====" };
+	static const char *const bad[] = { "A",	   "AAAAA", "A===", "AA=",
+					   "AA=A", "A-_A",  "AA A", "====" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

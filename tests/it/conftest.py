@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 # pylint: disable=wrong-import-position
 from conformance import oracle  # noqa: E402
 from kyb import env, procs, rootfs, shims  # noqa: E402
+from kyb.wait import Timeout, until  # noqa: E402
 from kyb.world import World  # noqa: E402
 
 
@@ -45,9 +46,13 @@ def pytest_generate_tests(metafunc):
         ids=str, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items):
     for item in items:
         kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+        if "node" in getattr(item, "fixturenames", ()):
+            # One containerd per shim and file is enough: these stay on one worker.
+            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{kind}"))
         if item.get_closest_marker("criu") and env.why_no_criu():
             item.add_marker(pytest.mark.skip(reason=env.why_no_criu()))
         if kind is None or kind.ours:
@@ -76,6 +81,9 @@ def pytest_runtest_makereport(item, call):
             if log.exists():
                 report.sections.append((f"log.json of {container.id}", log.read_text()[-2000:]))
         report.sections.append(("events", "\n".join(map(repr, world.sink.all()))))
+    containerd = getattr(item, "containerd", None)
+    if report.failed and containerd is not None:
+        report.sections.append(("containerd's log", containerd.log_tail()))
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +111,54 @@ def world(kind, base_rootfs, request):  # pylint: disable=redefined-outer-name
             made.finish()
     finally:
         made.close()
+
+
+@pytest.fixture(scope="session")
+def session_node(kind, base_rootfs):  # pylint: disable=redefined-outer-name
+    """One containerd for all tests of a worker and a shim."""
+    from kyb.node import Node  # pylint: disable=import-outside-toplevel
+    made = Node(kind, base_rootfs, cri=True)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def node(session_node, request):  # pylint: disable=redefined-outer-name
+    """A running containerd with nothing in it; and nothing may be left in it when the test has
+    passed."""
+    request.node.containerd = session_node
+    yield session_node
+    if session_node.process.poll() is not None:  # the test stopped it, and failed
+        session_node.start()
+    report = getattr(request.node, "report_call", None)
+    tidy = report is not None and report.passed and not request.node.get_closest_marker("mess")
+    try:
+        until(lambda: not session_node.leftovers(), 10 if tidy else 1)
+    except Timeout:
+        left = session_node.leftovers()
+        session_node.sweep()  # the next test is not to blame
+        if tidy:
+            raise AssertionError(f"left behind: {left}") from None
+
+
+@pytest.fixture
+def client(node):  # pylint: disable=redefined-outer-name
+    """containerd's gRPC API."""
+    from kyb.client import Client  # pylint: disable=import-outside-toplevel
+    made = Client(node)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cri(node):  # pylint: disable=redefined-outer-name
+    """containerd's CRI service."""
+    from kyb.cri import Cri  # pylint: disable=import-outside-toplevel
+    made = Cri(node)
+    yield made
+    made.close()
 
 
 def _reason(report):

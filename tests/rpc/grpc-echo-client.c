@@ -6,23 +6,28 @@
  *
  *	-m TEXT    send this message (may be given several times)
  *	-z BYTES   send a message of that many bytes (likewise)
+ *	-i FILE    send the content of this file as a message (likewise)
+ *	-o FILE    write the messages received to this file, one after the other
  *	-n N       make the call N times, one after the other
  *	-t MS      with this deadline
  *	-f N=V     with this header field
  *	-p MS      pause for so long after each message received
  *	-c         cancel after the first message received
  *	-k         do not half-close
- *	-x BYTES   accept messages of at most so many bytes
+ *	-x BYTES   send and accept messages of at most so many bytes
+ *	-w BYTES   the window of a stream
  *
  * Prints, for the last call: what was received, and how it ended.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "event/loop.h"
 #include "rpc/grpc_client.h"
 #include "tests/rpc/echo.h"
@@ -45,6 +50,9 @@ struct client {
 	struct timer timer;
 	/* Received. */
 	size_t got, bytes, wrong;
+	char *block;
+	size_t n_block;
+	FILE *out;
 	nsec_t begin;
 };
 
@@ -68,8 +76,8 @@ static void call(struct client *c)
 
 static void report(struct client *c, const struct grpc_status *status)
 {
-	(void)printf("calls=%zu messages=%zu bytes=%zu wrong=%zu code=%s us=%llu details=", c->calls,
-		     c->got, c->bytes, c->wrong, rpc_code_name(status->code),
+	(void)printf("calls=%zu messages=%zu bytes=%zu wrong=%zu code=%s us=%llu details=",
+		     c->calls, c->got, c->bytes, c->wrong, rpc_code_name(status->code),
 		     (unsigned long long)((time_now() - c->begin) / NSEC_PER_USEC));
 	for (size_t i = 0; i < status->details.n; i++)
 		(void)printf("%02x", status->details.p[i]);
@@ -85,15 +93,27 @@ static void go_on(struct timer *t)
 		grpc_stream_pause(c->stream, false);
 }
 
+/* A long message is a block, as echo_block() makes them. */
+static void check(struct client *c, struct bytes msg)
+{
+	if (msg.n > c->n_block) {
+		free(c->block);
+		c->block = echo_block(msg.n);
+		c->n_block = msg.n;
+	}
+	c->wrong += memcmp(c->block, msg.p, msg.n) != 0;
+}
+
 static void message(struct grpc_stream *stream, void *arg, struct bytes msg)
 {
 	struct client *c = arg;
 
 	c->got++;
 	c->bytes += msg.n;
-	if (msg.n > 251)
-		for (size_t i = 0; i < msg.n; i++)
-			c->wrong += msg.p[i] != i % 251;
+	if (c->out && msg.n && fwrite(msg.p, msg.n, 1, c->out) != 1)
+		echo_die("write", -errno);
+	if (!c->out && msg.n > 251)
+		check(c, msg);
 	if (c->cancel) {
 		grpc_stream_cancel(stream);
 		c->stream = NULL;
@@ -120,9 +140,23 @@ static const struct grpc_stream_ops ops = { .message = message, .ended = ended }
 
 static void add_message(struct client *c, const void *p, size_t n)
 {
+	char *copy = echo_block(n);
+
 	if (c->n_messages == MESSAGES_MAX)
 		echo_die("messages", -E2BIG);
-	c->messages[c->n_messages++] = bytes_of(p, n);
+	if (p && n)
+		memcpy(copy, p, n);
+	c->messages[c->n_messages++] = bytes_of(copy, n);
+}
+
+static void add_file(struct client *c, const char *path)
+{
+	_cleanup_buf_ struct buf b = BUF_NULL;
+	int r = file_read(AT_FDCWD, path, &b);
+
+	if (r < 0)
+		echo_die(path, r);
+	add_message(c, buf_bytes(&b).p, buf_len(&b));
 }
 
 static void add_field(struct client *c, char *text)
@@ -138,15 +172,20 @@ static void add_field(struct client *c, char *text)
 
 static void option(struct client *c, struct grpc_client_config *config, int o)
 {
-	size_t n;
-
 	switch (o) {
 	case 'm':
 		add_message(c, optarg, strlen(optarg));
 		break;
 	case 'z':
-		n = echo_number(optarg);
-		add_message(c, echo_block(n), n); /* kept until the program ends */
+		add_message(c, NULL, echo_number(optarg));
+		break;
+	case 'i':
+		add_file(c, optarg);
+		break;
+	case 'o':
+		c->out = fopen(optarg, "we");
+		if (!c->out)
+			echo_die(optarg, -errno);
 		break;
 	case 'n':
 		c->calls = echo_number(optarg);
@@ -171,6 +210,9 @@ static void option(struct client *c, struct grpc_client_config *config, int o)
 		config->max_unsent = 4 * config->max_send;
 		config->max_memory = 8 * config->max_send;
 		break;
+	case 'w':
+		config->window = (uint32_t)echo_number(optarg);
+		break;
 	default:
 		exit(1);
 	}
@@ -182,7 +224,7 @@ int main(int argc, char **argv)
 	struct grpc_client_config config = { 0 };
 	int o, r;
 
-	while ((o = getopt(argc, argv, "m:z:n:t:f:p:ckx:")) >= 0)
+	while ((o = getopt(argc, argv, "m:z:i:o:n:t:f:p:ckx:w:")) >= 0)
 		option(&c, &config, o);
 	if (argc - optind != 2)
 		echo_die("usage: grpc-echo-client [OPTIONS] SOCKET METHOD", -EINVAL);
@@ -201,8 +243,10 @@ int main(int argc, char **argv)
 	timer_cancel(&c.timer);
 	grpc_client_free(c.grpc);
 	loop_free(c.loop);
+	free(c.block);
 	for (size_t i = 0; i < c.n_messages; i++)
-		if (c.messages[i].n > 251)
-			free((void *)(uintptr_t)c.messages[i].p);
+		free((void *)(uintptr_t)c.messages[i].p);
+	if (c.out && fclose(c.out) != 0)
+		echo_die("write", -errno);
 	return 0;
 }

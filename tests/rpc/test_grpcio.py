@@ -41,6 +41,9 @@ class OurServer(unittest.TestCase):
         self.path = self.dir.name + "/s"
         self.server = subprocess.Popen([SERVER, self.path, str(BIG)], stdout=subprocess.PIPE,
                                        text=True)
+        self.addCleanup(self.server.stdout.close)
+        self.addCleanup(self.server.wait, TIMEOUT)
+        self.addCleanup(self.server.kill)
         self.assertEqual(self.server.stdout.readline(), "ready\n")
         self.channel = grpc.insecure_channel("unix:" + self.path, options=OPTIONS)
 
@@ -132,7 +135,7 @@ class OurServer(unittest.TestCase):
         self.assertEqual(sum(len(m) for m in chat), 8 * MIB)
 
     def test_errors(self):
-        for text in ["kaputt: ÄÖÜ 100% 日本語", "", "two\nlines ", "ä" * 1000]:
+        for text in ["naïve café: 100% 日本語", "", "two\nlines ", "ä" * 1000]:
             e = self.error_of("Fail", f"9 {text}".encode())
             self.assertEqual(e.code(), grpc.StatusCode.FAILED_PRECONDITION)
             self.assertEqual(e.details(), text[:512])  # 1024 bytes, whole characters
@@ -315,7 +318,7 @@ class OurClient(unittest.TestCase):
         self.assertEqual((r["messages"], r["code"]), ("60", "OK"))
 
     def test_errors(self):
-        for text in ["kaputt: ÄÖÜ 100% 日本語", "", "two lines"]:
+        for text in ["naïve café: 100% 日本語", "", "two lines"]:
             r, got = self.call("Fail", "-m", text)
             self.assertEqual((r["code"], r["details"]), ("FAILED_PRECONDITION", "080900ff"))
             self.assertEqual(got, text)

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
+#include "base/path.h"
 #include "rpc/grpc_client.h"
 #include "rpc/pb.h"
 
@@ -20,6 +23,9 @@ struct agent_op {
 	enum agent_kind kind;
 	const struct agent_ops *ops;
 	void *data;
+	struct sockaddr_un addr;
+	uid_t foreign;    /* who answers on the socket, where that is not to be trusted */
+	bool refused;
 	bool over;        /* the agent has given its verdict */
 	int result;
 	struct error err; /* of the verdict */
@@ -264,12 +270,44 @@ static void free_later(struct job *job)
 	free(op);
 }
 
+/*
+ * Whoever answers here decides what becomes of the container: only root, or the user that we are
+ * ourselves, is believed to be the agent.
+ */
+static int connect_to_agent(void *arg)
+{
+	struct agent_op *op = arg;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r = 0;
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&op->addr, sizeof(op->addr)) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+		r = -errno;
+	} else if (peer.uid != 0 && peer.uid != geteuid()) {
+		op->refused = true;
+		op->foreign = peer.uid;
+		r = -EPERM;
+	}
+	if (r < 0)
+		(void)close(fd);
+	return r < 0 ? r : fd;
+}
+
 static void ended(struct grpc_stream *stream, void *arg, const struct grpc_status *status)
 {
 	struct agent_op *op = arg;
 
 	(void)stream;
 	op->stream = NULL;
+	if (op->refused && !op->over) {
+		op->over = true;
+		op->result = error_reason(&op->err, REASON_PERMISSION, -EPERM,
+					  "the socket %s is served by uid %u, which is not the agent's",
+					  op->addr.sun_path, op->foreign);
+	}
 	if (!op->over) {
 		op->result = error_reason(&op->err, REASON_AGENT_UNAVAILABLE, -EREMOTEIO,
 					  "the node agent: %s (%s)",
@@ -284,7 +322,7 @@ static void ended(struct grpc_stream *stream, void *arg, const struct grpc_statu
 
 /* --- the calls ------------------------------------------------------------------------------ */
 
-int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
+int agent_op_open(struct agent_op **ret, struct loop *loop, const char *path,
 		  const struct agent_request *req, nsec_t deadline, const struct agent_ops *ops,
 		  void *data, struct error *err)
 {
@@ -297,16 +335,21 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
 		[AGENT_SUSPEND] = { "/kybernate.agent.v1.NodeAgent/Suspend", send_suspend },
 	};
 	static const struct grpc_stream_ops stream_ops = { .message = message, .ended = ended };
+	struct grpc_client_config config = { .connect = connect_to_agent };
 	struct agent_op *op = calloc(1, sizeof(*op));
 	int r;
 
 	if (!op)
 		return error_set(err, -ENOMEM, "out of memory");
+	op->addr.sun_family = AF_UNIX;
+	r = path_printf(op->addr.sun_path, sizeof(op->addr.sun_path), "%s", path);
+	config.connect_arg = op;
 	op->loop = loop;
 	op->kind = req->kind;
 	op->ops = ops;
 	op->data = data;
-	r = grpc_client_open(loop, socket, NULL, &op->client);
+	if (r == 0)
+		r = grpc_client_open(loop, path, &config, &op->client);
 	if (r == 0)
 		r = grpc_stream_open(op->client, kinds[req->kind].method, NULL, 0, deadline,
 				     &stream_ops, op, &op->stream);
@@ -316,7 +359,7 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
 		grpc_client_free(op->client);
 		free(op);
 		return error_reason(err, REASON_AGENT_UNAVAILABLE, r, "the node agent at %s: %s",
-				    socket, strerror(-r));
+				    path, strerror(-r));
 	}
 	*ret = op;
 	return 0;

@@ -77,8 +77,11 @@ struct agent_ops {
 	void (*ended)(void *data, int r, const struct error *err);
 };
 
-/* Returns 0, or negative with err (and no callback). deadline is absolute. */
-int agent_op_open(struct agent_op **ret, struct loop *loop, const char *socket,
+/*
+ * path: the agent's socket, which root or we ourselves must serve (else REASON_PERMISSION). deadline
+ * is absolute. Returns 0, or negative with err and no callback.
+ */
+int agent_op_open(struct agent_op **ret, struct loop *loop, const char *path,
 		  const struct agent_request *req, nsec_t deadline, const struct agent_ops *ops,
 		  void *data, struct error *err);
 

@@ -99,6 +99,15 @@ DIFFERENCES = {
     "test_update_of_another_type": Difference("takes whatever comes for LinuxResources"),
     "test_out_of_memory": Difference("may miss it when the container is gone quickly",
                                      always=False),
+    # --- test_containerd, test_cri ---
+    "test_life": Difference("may end before the last event is out", since=(2,), always=False),
+    "test_events_after_a_restart": Difference(
+        "may end before the last event is out", since=(2,), always=False),
+    "test_crash_of_the_shim_is_cleaned_up": Difference(
+        "announces version 3, for which containerd runs no 'delete' for the containers of a pod",
+        since=(2, 1)),
+    "test_terminals_do_not_leak": Difference("leaves the master to the garbage collector",
+                                             always=False),
     # --- test_crash ---
     "test_delete_of_one_never_created": (
         Difference("cannot do without the file 'runtime'", until=(2,)),

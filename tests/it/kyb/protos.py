@@ -19,7 +19,7 @@ _TESTS = sorted((env.HERE / "proto").glob("*.proto"))
 
 def _generate():
     version = subprocess.run(["protoc", "--version"], capture_output=True, text=True, check=True)
-    key = hashlib.sha256(version.stdout.encode() + sys.version.encode())
+    key = hashlib.sha256(f"{version.stdout} {sys.version}".encode())
     for proto in _OURS + _TESTS:
         key.update(proto.read_bytes())
     out = env.BUILD / ("python-" + key.hexdigest()[:16])
@@ -28,7 +28,7 @@ def _generate():
         fcntl.flock(lock, fcntl.LOCK_EX)  # xdist workers come here together
         if not (out / "done").exists():
             out.mkdir(exist_ok=True)
-            subprocess.run(["protoc", f"-I{env.REPO}", f"-I{env.HERE / 'proto'}",
+            subprocess.run(["protoc", f"-I{env.HERE / 'proto'}", f"-I{env.REPO}",
                             f"--python_out={out}", *map(str, _OURS + _TESTS)], check=True)
             (out / "done").touch()
     return str(out)
@@ -47,6 +47,11 @@ task = _module("api.containerd.task_pb2")
 events = _module("api.containerd.events_pb2")
 options = _module("api.containerd.options_pb2")
 metrics = _module("api.containerd.metrics_pb2")
+
+
+def module(name):
+    """A module of api/: module("api.agent.v1.agent_pb2")."""
+    return _module(name)
 
 
 def load(name):
