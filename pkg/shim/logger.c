@@ -59,9 +59,11 @@ static void exited(struct child *child, const struct exit_record *rec)
 	struct logger *l = container_of(child, struct logger, child);
 
 	(void)rec;
+	/* While we wait for it to be ready the time runs on: a child of its own may hold the pipe. */
+	if (!l->stopped)
+		return;
 	timer_cancel(&l->timer);
-	if (l->stopped)
-		l->stopped(l);
+	l->stopped(l);
 }
 
 int logger_start(struct logger *l, struct loop *loop, struct reaper *reaper,
