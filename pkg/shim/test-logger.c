@@ -348,6 +348,27 @@ static void a_deaf_one_is_killed(void **state)
 	r->pid = 0;
 }
 
+/* Held in the kernel by a dead file server, for instance: to us, one that is never reaped. */
+static void one_that_does_not_die_is_forgotten(void **state)
+{
+	struct rig *r = *state;
+
+	start(r, URI_BINARY, "deaf");
+	UNTIL(r, r->ready);
+	close_ends(r);
+	signals_close(&r->signals);
+	logger_stop(&r->logger, stopped);
+	clock_advance(NSEC_PER_SEC);
+	UNTIL(r, r->logger.killed);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(r->stopped, 0);
+		clock_advance(i == 0 ? 12 * NSEC_PER_SEC : 5 * NSEC_PER_SEC);
+		assert_int_equal(loop_round(r->loop, time_now()), 0);
+	}
+	assert_int_equal(r->stopped, 1);
+	assert_int_equal(r->logger.child.pid, 0);
+}
+
 static void closing_kills_and_is_silent(void **state)
 {
 	struct rig *r = *state;
@@ -386,6 +407,7 @@ int main(int argc, char **argv)
 		T(one_that_leaves_its_pipe_to_a_child),
 		T(a_stubborn_one_is_terminated),
 		T(a_deaf_one_is_killed),
+		T(one_that_does_not_die_is_forgotten),
 		T(closing_kills_and_is_silent),
 		T(a_program_that_is_missing),
 	};
