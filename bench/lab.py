@@ -20,12 +20,11 @@ import sys
 import tempfile
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
-BUILD = pathlib.Path(os.environ.get("KYB_BUILD") or REPO / "build")
-SHIM_DIR = BUILD / "shim/containerd-shim-kybernate-v1"
+BUILD = pathlib.Path(os.environ.get("KYB_BUILD") or REPO / "build").resolve()
 
-os.environ.setdefault("KYB_BIN", str(SHIM_DIR))
+os.environ.setdefault("KYB_BIN", str(BUILD / "shim/containerd-shim-kybernate-v1"))
 os.environ.setdefault("KYB_IT_BUILD", str(REPO / "build-it"))
-sys.path.insert(0, str(REPO / "tests/it"))
+sys.path[:0] = [str(REPO / "tests/it"), str(REPO / "tests/fakes")]
 
 # pylint: disable=wrong-import-position
 from kyb import env, procs, rootfs, shims  # noqa: E402
@@ -88,6 +87,7 @@ class Lab:
         self.sides = (OURS, THEIRS)
         self.samples = {}   # row name -> {"ours": [...], "theirs": [...]}
         self.skipped = {}   # row name -> why
+        self.failed = False # a benchmark broke
         self._stack = contextlib.ExitStack()
         self._made = {}
 
