@@ -102,6 +102,15 @@ static pid_t init_pid(void)
 	return file_read_line(AT_FDCWD, "init.pid", line, sizeof(line)) == 0 ? atoi(line) : 0;
 }
 
+static void keep_stdin(void)
+{
+	char buf[4096];
+	ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
+
+	if (n < 0 || file_write(AT_FDCWD, "stdin", buf, (size_t)n, 0600, FILE_PLAIN) < 0)
+		_exit(94);
+}
+
 static int act(const char *verb, const char *pid_file, int argc, char **argv)
 {
 	char buf[512];
@@ -116,6 +125,8 @@ static int act(const char *verb, const char *pid_file, int argc, char **argv)
 		await(buf);
 		(void)unlink(buf);
 	}
+	if (strcmp(verb, "update") == 0)
+		keep_stdin();
 	text = script(verb, "fail", buf, sizeof(buf));
 	if (text) {
 		int fd = open("log.json", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -155,7 +166,7 @@ int rig_main(int argc, char **argv)
 		return 93;
 	fd = open("calls", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	(void)dprintf(fd, "%s\n", buf_str(&call));
-	return act(verb, pid_file, argc, argv);
+	_exit(act(verb, pid_file, argc, argv)); /* nothing to tidy up, or to look for leaks in */
 }
 
 /*
@@ -318,8 +329,13 @@ int rig_close(void **state)
 	ttrpc_client_free(r->client);
 	ttrpc_server_free(s->server);
 	publisher_free(s->publisher);
-	while ((c = list_first(&s->containers, struct container, node)))
+	while ((c = list_first(&s->containers, struct container, node))) {
+		struct process *p;
+
+		while ((p = list_first(&c->execs, struct process, node)))
+			process_unref(p);
 		container_retire(c);
+	}
 	ttrpc_server_free(r->containerd);
 	kill_children();
 	signals_close(&s->signals);
@@ -408,11 +424,16 @@ static void answered(struct ttrpc_request *req, int r, struct bytes payload,
 	assert_int_equal(buf_append(&a->payload, payload.p, payload.n), 0);
 }
 
-void rig_begin(struct rig *r, struct answer *a, const char *method, const ProtobufCMessage *msg)
+void rig_begin_service(struct rig *r, struct answer *a, const char *service, const char *method,
+		       const ProtobufCMessage *msg)
 {
 	*a = (struct answer){ 0 };
-	ttrpc_client_call(r->client, &a->req, "containerd.task.v2.Task", method, msg, "k8s.io",
-			  NSEC_NEVER, answered);
+	ttrpc_client_call(r->client, &a->req, service, method, msg, "k8s.io", NSEC_NEVER, answered);
+}
+
+void rig_begin(struct rig *r, struct answer *a, const char *method, const ProtobufCMessage *msg)
+{
+	rig_begin_service(r, a, "containerd.task.v2.Task", method, msg);
 }
 
 enum rpc_code rig_call(struct rig *r, struct answer *a, const char *method,
@@ -440,19 +461,28 @@ void *rig_message(const struct answer *a, const ProtobufCMessageDescriptor *type
 	return m;
 }
 
+static enum rpc_code end_call(struct rig *r, struct answer *a, struct error *err)
+{
+	enum rpc_code code;
+
+	UNTIL(r, a->done);
+	code = a->r == 0 ? RPC_OK : a->err.rpc;
+	if (err)
+		*err = a->err;
+	rig_answer_done(a);
+	return code;
+}
+
 static enum rpc_code call(struct rig *r, const char *method, const ProtobufCMessage *msg,
 			  struct error *err)
 {
 	struct answer a;
-	enum rpc_code code = rig_call(r, &a, method, msg);
 
-	if (err)
-		*err = a.err;
-	rig_answer_done(&a);
-	return code;
+	rig_begin(r, &a, method, msg);
+	return end_call(r, &a, err);
 }
 
-enum rpc_code rig_create(struct rig *r, const char *id, struct error *err)
+void rig_begin_create(struct rig *r, struct answer *a, const char *id)
 {
 	Task__CreateTaskRequest req = TASK__CREATE_TASK_REQUEST__INIT;
 	_cleanup_buf_ struct buf toml = BUF_NULL, packed = BUF_NULL;
@@ -474,7 +504,15 @@ enum rpc_code rig_create(struct rig *r, const char *id, struct error *err)
 	req.id = (char *)id;
 	req.bundle = bundle;
 	req.options = &any;
-	return call(r, "Create", &req.base, err);
+	rig_begin(r, a, "Create", &req.base);
+}
+
+enum rpc_code rig_create(struct rig *r, const char *id, struct error *err)
+{
+	struct answer a;
+
+	rig_begin_create(r, &a, id);
+	return end_call(r, &a, err);
 }
 
 enum rpc_code rig_start(struct rig *r, const char *id, const char *exec_id, struct error *err)

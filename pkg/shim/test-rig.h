@@ -8,6 +8,8 @@
  *	early N		the process that it makes exits with N, and has been reaped, before it returns
  *	fail TEXT	ends with an error in its log, after all of that
  *	no-pid		writes no pid file
+ *
+ * Of `update` it keeps what comes on stdin, in the file stdin.
  */
 #ifndef KYB_SHIM_TEST_RIG_H
 #define KYB_SHIM_TEST_RIG_H
@@ -67,6 +69,9 @@ struct answer {
 
 /* Begins a call; method may be that of any message of the Task service. */
 void rig_begin(struct rig *r, struct answer *a, const char *method, const ProtobufCMessage *msg);
+void rig_begin_service(struct rig *r, struct answer *a, const char *service, const char *method,
+		       const ProtobufCMessage *msg);
+void rig_begin_create(struct rig *r, struct answer *a, const char *id);
 /* ... and waits for its end. Returns its code, RPC_OK on success. */
 enum rpc_code rig_call(struct rig *r, struct answer *a, const char *method,
 		       const ProtobufCMessage *msg);
