@@ -329,13 +329,8 @@ int rig_close(void **state)
 	ttrpc_client_free(r->client);
 	ttrpc_server_free(s->server);
 	publisher_free(s->publisher);
-	while ((c = list_first(&s->containers, struct container, node))) {
-		struct process *p;
-
-		while ((p = list_first(&c->execs, struct process, node)))
-			process_unref(p);
+	while ((c = list_first(&s->containers, struct container, node)))
 		container_retire(c);
-	}
 	ttrpc_server_free(r->containerd);
 	kill_children();
 	signals_close(&s->signals);
@@ -429,6 +424,14 @@ void rig_begin_service(struct rig *r, struct answer *a, const char *service, con
 {
 	*a = (struct answer){ 0 };
 	ttrpc_client_call(r->client, &a->req, service, method, msg, "k8s.io", NSEC_NEVER, answered);
+}
+
+void rig_begin_until(struct rig *r, struct answer *a, const char *method,
+		     const ProtobufCMessage *msg, nsec_t deadline)
+{
+	*a = (struct answer){ 0 };
+	ttrpc_client_call(r->client, &a->req, "containerd.task.v2.Task", method, msg, "k8s.io",
+			  deadline, answered);
 }
 
 void rig_begin(struct rig *r, struct answer *a, const char *method, const ProtobufCMessage *msg)

@@ -71,6 +71,8 @@ struct answer {
 void rig_begin(struct rig *r, struct answer *a, const char *method, const ProtobufCMessage *msg);
 void rig_begin_service(struct rig *r, struct answer *a, const char *service, const char *method,
 		       const ProtobufCMessage *msg);
+void rig_begin_until(struct rig *r, struct answer *a, const char *method,
+		     const ProtobufCMessage *msg, nsec_t deadline);
 void rig_begin_create(struct rig *r, struct answer *a, const char *id);
 /* ... and waits for its end. Returns its code, RPC_OK on success. */
 enum rpc_code rig_call(struct rig *r, struct answer *a, const char *method,
