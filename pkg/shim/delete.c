@@ -217,8 +217,7 @@ static void done(struct flow *f, int r, const struct error *err)
 		publish_delete(p);
 		container_retire(d->c);
 	} else {
-		list_remove(&p->node); /* an exec is gone without an event */
-		process_unref(p);
+		process_retire(p); /* without an event */
 	}
 	op_reply(d->op, &response.base);
 	free(d);
