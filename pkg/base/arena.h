@@ -15,8 +15,8 @@ struct arena_chunk;
 
 struct arena {
 	struct arena_chunk *chunks;
-	size_t used; /* bytes handed out, headers and padding included */
-	size_t max;
+	size_t used; /* bytes handed out, padding included */
+	size_t max;  /* of these; the process pays at most twice that, and a chunk */
 };
 
 #define ARENA_LIMIT(n)                                                                             \

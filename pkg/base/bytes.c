@@ -8,7 +8,8 @@ int bytes_take(struct bytes *b, size_t n, struct bytes *ret)
 	if (b->n < n)
 		return BYTES_MORE;
 	*ret = (struct bytes){ b->p, n };
-	*b = (struct bytes){ b->p + n, b->n - n };
+	if (n) /* NULL + 0 is undefined in C */
+		*b = (struct bytes){ b->p + n, b->n - n };
 	return 0;
 }
 
@@ -63,4 +64,11 @@ int bytes_until(struct bytes *b, uint8_t c, struct bytes *ret)
 	*ret = (struct bytes){ b->p, (size_t)(at - b->p) };
 	*b = (struct bytes){ at + 1, b->n - ret->n - 1 };
 	return 0;
+}
+
+bool bytes_is(struct bytes b, const char *text)
+{
+	size_t n = strlen(text);
+
+	return b.n == n && (n == 0 || memcmp(b.p, text, n) == 0);
 }

@@ -6,6 +6,7 @@
 #ifndef KYB_BASE_BYTES_H
 #define KYB_BASE_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,5 +34,7 @@ int bytes_take(struct bytes *b, size_t n, struct bytes *ret);
  * no c.
  */
 int bytes_until(struct bytes *b, uint8_t c, struct bytes *ret);
+/* Is it this text, byte for byte? */
+bool bytes_is(struct bytes b, const char *text);
 
 #endif

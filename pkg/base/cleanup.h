@@ -6,6 +6,8 @@
 #ifndef KYB_BASE_CLEANUP_H
 #define KYB_BASE_CLEANUP_H
 
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -57,7 +59,7 @@ DEFINE_CLEANUP(DIR *, closedir);
 #define container_of(ptr, type, member)                                                            \
 	({                                                                                         \
 		const __typeof__(((type *)0)->member) *member_ = (ptr);                            \
-		(type *)((char *)(uintptr_t)member_ - offsetof(type, member));                     \
+		(type *)((uintptr_t)member_ - offsetof(type, member));                            \
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

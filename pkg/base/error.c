@@ -13,16 +13,31 @@ static int negative(int code)
 	return code < 0 ? code : -code;
 }
 
+/* Adds to a text of ERROR_TEXT_MAX bytes as much as fits. */
+static void append(char *text, const char *s)
+{
+	size_t n = strlen(text), more = strlen(s);
+
+	if (more > ERROR_TEXT_MAX - 1 - n)
+		more = ERROR_TEXT_MAX - 1 - n;
+	memcpy(text + n, s, more);
+	text[n + more] = 0;
+}
+
+__attribute__((format(printf, 5, 0)))
 static int fill(struct error *err, enum rpc_code rpc, enum reason reason, int code,
 		const char *fmt, va_list ap)
 {
+	char text[ERROR_TEXT_MAX]; /* what is printed may be the old text of err itself */
+
 	code = negative(code);
 	if (!err)
 		return code;
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	err->code = code;
 	err->rpc = rpc;
 	err->reason = reason;
-	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	memcpy(err->text, text, strlen(text) + 1);
 	return code;
 }
 
@@ -39,14 +54,13 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 int error_sys(struct error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
-	size_t n;
 
 	va_start(ap, fmt);
 	code = fill(err, RPC_OK, REASON_NONE, code, fmt, ap);
 	va_end(ap);
 	if (err) {
-		n = strlen(err->text);
-		(void)snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(-code));
+		append(err->text, ": ");
+		append(err->text, strerror(-code));
 	}
 	return code;
 }
@@ -73,21 +87,20 @@ int error_reason(struct error *err, enum reason reason, int code, const char *fm
 
 int error_wrap(struct error *err, int code, const char *fmt, ...)
 {
-	char old[ERROR_TEXT_MAX];
+	char text[ERROR_TEXT_MAX];
 	va_list ap;
-	size_t n;
 
 	code = negative(code);
 	if (!err)
 		return code;
 	if (err->code == 0)
 		err->code = code;
-	(void)snprintf(old, sizeof(old), "%s", error_text(err));
 	va_start(ap, fmt);
-	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	n = strlen(err->text);
-	(void)snprintf(err->text + n, sizeof(err->text) - n, ": %s", old);
+	append(text, ": ");
+	append(text, error_text(err));
+	memcpy(err->text, text, strlen(text) + 1);
 	return code;
 }
 

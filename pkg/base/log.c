@@ -19,18 +19,21 @@ static struct {
 
 static const char *const level_names[] = { "debug", "info", "warning", "error" };
 
-/* A line on its way out; what does not fit is cut. */
+/* A line on its way out; fields that do not fit are cut at their end or left out. */
 struct line {
 	char text[8192];
 	size_t n;
 };
 
+static size_t room(const struct line *l)
+{
+	return sizeof(l->text) - 1 - l->n; /* the newline always fits */
+}
+
 static void put(struct line *l, const char *s, size_t n)
 {
-	size_t room = sizeof(l->text) - 1 - l->n; /* the newline always fits */
-
-	if (n > room)
-		n = room;
+	if (n > room(l))
+		n = room(l);
 	memcpy(l->text + l->n, s, n);
 	l->n += n;
 }
@@ -49,7 +52,8 @@ static void put_quoted(struct line *l, const char *s)
 	size_t n = 0;
 
 	put(l, "\"", 1);
-	for (; *s && n < LOG_VALUE_MAX; s++, n++) {
+	/* Stops early enough for a whole escape and for the end of the value. */
+	for (; *s && n < LOG_VALUE_MAX && room(l) >= sizeof(esc) + strlen("...\""); s++, n++) {
 		unsigned char c = (unsigned char)*s;
 
 		if (c == '"' || c == '\\')
@@ -71,7 +75,7 @@ static void put_quoted(struct line *l, const char *s)
 
 static void put_value(struct line *l, const char *s)
 {
-	if (plain(s) && strlen(s) < LOG_VALUE_MAX)
+	if (plain(s) && strlen(s) < LOG_VALUE_MAX && strlen(s) <= room(l))
 		put(l, s, strlen(s));
 	else
 		put_quoted(l, s);
@@ -93,6 +97,8 @@ void log_fields(enum log_level level, const char *msg, const struct log_field *f
 	put(&l, " msg=", 5);
 	put_quoted(&l, msg);
 	for (; fields->key; fields++) {
+		if (room(&l) < strlen(fields->key) + 2 + sizeof(num))
+			break; /* half a field would be a lie */
 		put(&l, " ", 1);
 		put(&l, fields->key, strlen(fields->key));
 		put(&l, "=", 1);

@@ -2,12 +2,14 @@
 #include "base/num.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 
 int num_parse_n(const char *s, size_t n, uint64_t max, uint64_t *ret)
 {
+	bool over = false;
 	uint64_t v = 0;
 
 	if (n == 0)
@@ -15,11 +17,10 @@ int num_parse_n(const char *s, size_t n, uint64_t max, uint64_t *ret)
 	for (size_t i = 0; i < n; i++) {
 		if (s[i] < '0' || s[i] > '9')
 			return -EINVAL;
-		if (__builtin_mul_overflow(v, 10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
-			return -ERANGE;
+		over = over || __builtin_mul_overflow(v, 10, &v) ||
+		       __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v);
 	}
-	if (v > max)
+	if (over || v > max)
 		return -ERANGE;
 	*ret = v;
 	return 0;

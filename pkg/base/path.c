@@ -90,13 +90,18 @@ int path_join(char *buf, size_t size, const char *const *parts)
 	bool first = true;
 	size_t n = 0;
 
+	if (size == 0)
+		return -ENAMETOOLONG;
 	for (; *parts; parts++) {
 		const char *s = *parts;
 
 		if (!*s)
 			continue;
-		if (first && *s == '/')
+		if (first && *s == '/') {
+			if (size < 2)
+				return -ENAMETOOLONG;
 			buf[n++] = '/';
+		}
 		first = false;
 		while (*s) {
 			size_t len = strcspn(s, "/");
@@ -109,8 +114,11 @@ int path_join(char *buf, size_t size, const char *const *parts)
 			s += strspn(s, "/");
 		}
 	}
-	if (n == 0 && !first)
+	if (n == 0 && !first) {
+		if (size < 2)
+			return -ENAMETOOLONG;
 		buf[n++] = '.';
+	}
 	buf[n] = 0;
 	return 0;
 }
@@ -130,8 +138,11 @@ int path_mkdirs(const char *path, unsigned int mode)
 {
 	char buf[PATH_MAX];
 	size_t n = strlen(path);
+	struct stat st;
 
-	if (n == 0 || n >= sizeof(buf))
+	if (n == 0)
+		return -ENOENT;
+	if (n >= sizeof(buf))
 		return -ENAMETOOLONG;
 	memcpy(buf, path, n + 1);
 	for (size_t i = 1; i <= n; i++) {
@@ -143,7 +154,10 @@ int path_mkdirs(const char *path, unsigned int mode)
 		if (i < n)
 			buf[i] = '/';
 	}
-	return 0;
+	/* What was there already may be anything. */
+	if (stat(buf, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
 static int remove_tree(int at, const char *name, unsigned int depth)

@@ -35,7 +35,7 @@ int path_printf(char *buf, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 #define PATH_PRINTF(buf, ...) path_printf(buf, sizeof(buf), __VA_ARGS__)
 
-/* mkdir -p, new directories with mode. Returns 0 or -errno. */
+/* mkdir -p, new directories with mode. Returns 0 or -errno (-ENOTDIR: a file is in the way). */
 int path_mkdirs(const char *path, unsigned int mode);
 
 /* Removes a tree below dirfd without following symlinks. Missing is fine. 0 or -errno. */

@@ -129,7 +129,10 @@
 	X(NOT_GPU, 39, false,                                                                      \
 	  "the container has no GPU, so there is no GPU operation to do",                          \
 	  "use the container runtime's plain checkpoint")                                          \
-	X(INTERNAL, 40, false, "a bug in kybernate", "please report it with the agent's log")
+	X(INTERNAL, 40, false, "a bug in kybernate", "please report it with the agent's log")      \
+	X(CUDA_QUERY_FAILED, 41, true,                                                             \
+	  "the driver did not tell the CUDA state of a process",                                   \
+	  "the message names the process and the driver's error")
 
 enum reason {
 #define X(name, number, transient, what, todo) REASON_##name = (number),

@@ -21,50 +21,75 @@ static void end(struct conn *c, int r)
 		return;
 	c->ended = true;
 	c->end_code = r;
+	job_cancel(&c->offer);
 	source_want(&c->src, 0);
 	job_put_off(c->src.loop, &c->end, deliver_end);
 }
 
-static void want(struct conn *c, uint32_t bit, bool on)
+static void update_want(struct conn *c)
 {
-	if (!c->ended)
-		source_want(&c->src, on ? c->src.want | bit : c->src.want & ~bit);
+	uint32_t want = 0;
+
+	if (c->ended)
+		return;
+	if (!c->paused)
+		want |= EPOLLIN;
+	/* Once deaf, this round trip makes sure that receive() is called and finds the end. */
+	if (c->blocked || c->tell || (c->deaf && !c->paused))
+		want |= EPOLLOUT;
+	/* A hang-up is reported whether wanted or not: once is enough. */
+	if (c->paused && c->hung_up)
+		want = EPOLLONESHOT;
+	source_want(&c->src, want);
+}
+
+/* The peer takes nothing more. What it said before it left is still to be read. */
+static void go_deaf(struct conn *c)
+{
+	c->deaf = true;
+	c->blocked = c->tell = false;
+	buf_done(&c->out);
 }
 
 static void flush(struct conn *c)
 {
-	bool had = buf_len(&c->out) > 0;
-
+	c->blocked = false;
 	while (buf_len(&c->out)) {
 		struct bytes b = buf_bytes(&c->out);
 		ssize_t n = send(c->src.fd, b.p, b.n, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN)) {
-			want(c, EPOLLOUT, true);
+		if (n < 0 && errno == EAGAIN) {
+			c->blocked = true;
 			return;
 		}
 		if (n < 0) {
-			end(c, -errno);
+			go_deaf(c);
 			return;
 		}
 		buf_consume(&c->out, (size_t)n);
 	}
-	want(c, EPOLLOUT, false);
-	if (had) {
-		buf_done(&c->out); /* an idle connection holds no memory */
-		if (c->ops->drained)
-			c->ops->drained(c);
-	}
+	buf_done(&c->out); /* an idle connection holds no memory */
+}
+
+/* Hands the input to the owner. False: the connection is closed or has ended. */
+static bool offer(struct conn *c)
+{
+	int r = c->ops->input(c, &c->in);
+
+	if (!c->src.loop)
+		return false; /* the callback closed us */
+	if (r < 0)
+		end(c, r);
+	return !c->ended;
 }
 
 static void receive(struct conn *c)
 {
-	for (int i = 0; i < READS_A_ROUND && !c->ended; i++) {
+	for (int i = 0; i < READS_A_ROUND && !c->paused; i++) {
 		uint8_t *to = buf_reserve(&c->in, READ_STEP);
 		ssize_t n;
-		int r;
 
 		if (!to) {
 			end(c, -errno);
@@ -73,25 +98,31 @@ static void receive(struct conn *c)
 		n = recv(c->src.fd, to, READ_STEP, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN))
+		if (n < 0 && errno == EAGAIN) {
+			if (c->deaf)
+				end(c, -EPIPE);
 			break;
+		}
 		if (n <= 0) {
 			end(c, n < 0 ? -errno : 0);
 			return;
 		}
 		buf_commit(&c->in, (size_t)n);
-		r = c->ops->input(c, &c->in);
-		if (!c->src.loop)
-			return; /* the callback closed us */
-		if (r < 0) {
-			end(c, r);
+		if (!offer(c))
 			return;
-		}
-		if (!(c->src.want & EPOLLIN) || (size_t)n < READ_STEP)
+		if ((size_t)n < READ_STEP)
 			break;
 	}
 	if (buf_len(&c->in) == 0)
 		buf_done(&c->in);
+}
+
+static void offer_again(struct job *job)
+{
+	struct conn *c = container_of(job, struct conn, offer);
+
+	if (!c->paused && !c->ended && buf_len(&c->in))
+		(void)offer(c);
 }
 
 static void ready(struct source *src, uint32_t events)
@@ -103,10 +134,22 @@ static void ready(struct source *src, uint32_t events)
 		source_want(src, 0);
 		return;
 	}
-	if (events & EPOLLOUT)
+	if (events & EPOLLOUT && c->blocked)
 		flush(c);
-	if (src->loop && !c->ended && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+	if (c->tell && !c->blocked) {
+		c->tell = false;
+		c->ops->drained(c);
+		if (!src->loop || c->ended)
+			return;
+	}
+	if (c->paused && events & (EPOLLHUP | EPOLLERR)) {
+		c->hung_up = true;
+		go_deaf(c);
+	}
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) || c->deaf)
 		receive(c);
+	if (src->loop)
+		update_want(c);
 }
 
 int conn_open(struct conn *c, struct loop *loop, int fd, size_t in_max, size_t out_max,
@@ -126,16 +169,18 @@ int conn_write(struct conn *c, const void *p, size_t n)
 {
 	int r;
 
-	if (!c->src.loop || c->ended)
+	if (!c->src.loop || c->ended || c->deaf)
 		return -EPIPE;
 	r = buf_append(&c->out, p, n);
 	if (r < 0) {
 		end(c, r);
 		return r;
 	}
-	if (!(c->src.want & EPOLLOUT))
+	c->tell = c->ops->drained != NULL;
+	if (!c->blocked)
 		flush(c);
-	return c->ended ? -EPIPE : 0;
+	update_want(c);
+	return c->deaf ? -EPIPE : 0;
 }
 
 size_t conn_pending(const struct conn *c)
@@ -145,8 +190,12 @@ size_t conn_pending(const struct conn *c)
 
 void conn_pause_input(struct conn *c, bool pause)
 {
-	if (c->src.loop)
-		want(c, EPOLLIN, !pause);
+	if (!c->src.loop || c->ended || c->paused == pause)
+		return;
+	c->paused = pause;
+	update_want(c);
+	if (!pause)
+		job_put_off(c->src.loop, &c->offer, offer_again);
 }
 
 void conn_close(struct conn *c)
@@ -154,6 +203,7 @@ void conn_close(struct conn *c)
 	if (!c->src.loop)
 		return;
 	job_cancel(&c->end);
+	job_cancel(&c->offer);
 	source_remove(&c->src);
 	(void)close(c->src.fd);
 	buf_done(&c->in);

@@ -17,7 +17,8 @@ struct conn;
 struct conn_ops {
 	/*
 	 * Bytes have come. Consume from in with buf_consume(); what is left is offered again
-	 * when more comes. Returns 0, or negative to end the connection.
+	 * when more comes, or when the input is no longer paused. Returns 0, or negative to end
+	 * the connection.
 	 */
 	int (*input)(struct conn *c, struct buf *in);
 	/*
@@ -26,7 +27,10 @@ struct conn_ops {
 	 * conn_write() or conn_close(); the owner calls conn_close() and may free the memory.
 	 */
 	void (*closed)(struct conn *c, int r);
-	/* Optional: all output has been handed to the kernel. */
+	/*
+	 * Optional: all that was written has been handed to the kernel. Called once for one or
+	 * several conn_write(), never from inside one.
+	 */
 	void (*drained)(struct conn *c);
 };
 
@@ -34,9 +38,15 @@ struct conn {
 	const struct conn_ops *ops;
 	struct source src;
 	struct buf in, out;
-	struct job end; /* delivers closed() outside of the owner's own calls */
+	struct job end;   /* delivers closed() outside of the owner's own calls */
+	struct job offer; /* offers again what input() left */
 	int end_code;
 	bool ended;
+	bool paused;
+	bool blocked;     /* the kernel takes no more for now */
+	bool deaf;        /* the peer reads no more; what it has sent is still read */
+	bool hung_up;     /* seen while paused */
+	bool tell;        /* drained() is owed */
 };
 
 /*
@@ -49,14 +59,19 @@ int conn_open(struct conn *c, struct loop *loop, int fd, size_t in_max, size_t o
 
 /*
  * Queues bytes and sends what the kernel takes. When the queue is over its maximum - the peer
- * does not read - the connection ends with -EMSGSIZE. Returns 0, or negative once it has ended.
+ * does not read - the connection ends with -EMSGSIZE. When the peer is gone, what it has sent
+ * before is still delivered first. Returns 0, or negative once the connection has ended or is
+ * about to.
  */
 int conn_write(struct conn *c, const void *p, size_t n);
 
 /* Bytes queued but not yet taken by the kernel. */
 size_t conn_pending(const struct conn *c);
 
-/* Stops or restarts reading: back-pressure for a peer that sends more than we can use. */
+/*
+ * Stops or restarts reading: back-pressure for a peer that sends more than we can use. Nothing
+ * that it has sent is lost when it closes meanwhile; the end is reported after the pause.
+ */
 void conn_pause_input(struct conn *c, bool pause);
 
 /* Closes at once, what is queued is dropped. Harmless when not open; closed() is not called. */

@@ -57,11 +57,18 @@ nsec_t loop_now(const struct loop *loop)
 	return loop->now;
 }
 
+/* One that is set anew in its callback, even for a time gone by, has its turn next round. */
 static void run_timers(struct loop *loop)
 {
+	struct list due;
 	struct timer *t;
 
+	list_init(&due);
 	while ((t = list_first(&loop->timers, struct timer, node)) && t->at <= loop->now) {
+		list_remove(&t->node);
+		list_append(&due, &t->node);
+	}
+	while ((t = list_first(&due, struct timer, node))) {
 		timer_cancel(t);
 		t->expired(t);
 	}
@@ -108,9 +115,13 @@ int loop_round(struct loop *loop, nsec_t deadline)
 	loop->n_events = n < 0 ? 0 : n;
 	for (int i = 0; i < loop->n_events; i++) {
 		struct source *src = loop->events[i].data.ptr;
+		uint32_t got = loop->events[i].events;
 
+		/* Another callback of this round may have removed it, or changed what it wants. */
 		if (src)
-			src->ready(src, loop->events[i].events);
+			got &= src->want | EPOLLERR | EPOLLHUP;
+		if (src && got)
+			src->ready(src, got);
 	}
 	loop->n_events = 0;
 	run_timers(loop);

@@ -6,7 +6,8 @@
  * Sources, timers and jobs are embedded in their owner, which finds itself with container_of().
  * Rules: no callback blocks; a source is removed before its descriptor is closed; an owner that
  * may be on the call stack frees itself with a deferred job. Removing a source or a timer inside
- * any callback is safe: an event already fetched for it is dropped.
+ * any callback is safe: an event already fetched for it is dropped, and so is one that is no longer
+ * wanted. Jobs put off by jobs belong to the same round, so a job must not put itself off again.
  */
 #ifndef KYB_EVENT_LOOP_H
 #define KYB_EVENT_LOOP_H

@@ -103,6 +103,8 @@ bool reaper_claim(const struct reaper_hold *hold, pid_t pid, struct exit_record 
 {
 	const struct early *e;
 
+	if (!hold->node.next || !list_linked(&hold->node))
+		return false;
 	/* The newest: an older one with this number was another process. */
 	for (const struct list *i = hold->early.prev; i != &hold->early; i = i->prev) {
 		e = container_of((struct list *)(uintptr_t)i, struct early, node);

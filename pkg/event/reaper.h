@@ -58,7 +58,8 @@ void reaper_watch(struct reaper *r, struct child *child, pid_t pid,
 void reaper_unwatch(struct child *child);
 
 void reaper_hold(struct reaper *r, struct reaper_hold *hold);
-/* Has pid exited since the hold began? Then true, and *ret holds the record. */
+/* Has pid exited since the hold began? Then true, and *ret holds the record. False without a
+ * hold. */
 bool reaper_claim(const struct reaper_hold *hold, pid_t pid, struct exit_record *ret);
 /* Ends a hold; harmless when not held. */
 void reaper_release(struct reaper_hold *hold);

@@ -4,10 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+
+#define READ_STEP    4096
+#define READ_A_ROUND ((size_t)32 << 10) /* then other sources get their turn */
 
 static void close_source(struct source *src)
 {
@@ -17,12 +21,15 @@ static void close_source(struct source *src)
 	(void)close(src->fd);
 }
 
-/* Reads what is there. What exceeds the maximum is read and dropped, so that it cannot block. */
-static void drain(struct command *c)
+/*
+ * Reads what is there, about most bytes of it. What exceeds the maximum is read and dropped, so
+ * that the writer cannot block; and one that never stops cannot keep us here.
+ */
+static void drain(struct command *c, size_t most)
 {
-	char waste[4096];
+	char waste[READ_STEP];
 
-	for (;;) {
+	for (size_t sum = 0; sum < most;) {
 		uint8_t *to = buf_reserve(&c->out, sizeof(waste));
 		ssize_t n = read(c->out_src.fd, to ? to : (uint8_t *)waste, sizeof(waste));
 
@@ -36,13 +43,14 @@ static void drain(struct command *c)
 		}
 		if (to)
 			buf_commit(&c->out, (size_t)n);
+		sum += (size_t)n;
 	}
 }
 
 static void out_ready(struct source *src, uint32_t events)
 {
 	(void)events;
-	drain(container_of(src, struct command, out_src));
+	drain(container_of(src, struct command, out_src), READ_A_ROUND);
 }
 
 static void in_ready(struct source *src, uint32_t events)
@@ -71,12 +79,16 @@ static void ended(struct job *job)
 static void exited(struct child *child, const struct exit_record *rec)
 {
 	struct command *c = container_of(child, struct command, child);
+	int waiting = 0;
 
 	c->status = rec->status;
 	timer_cancel(&c->deadline);
-	/* Not until end of file: a daemon that it left behind may hold the pipe for ever. */
-	if (c->out_src.loop)
-		drain(c);
+	/*
+	 * What it wrote is in the pipe now. Not until end of file: a daemon that it left behind
+	 * may hold the pipe, and write to it, for ever.
+	 */
+	if (c->out_src.loop && ioctl(c->out_src.fd, FIONREAD, &waiting) == 0 && waiting > 0)
+		drain(c, (size_t)waiting);
 	close_source(&c->out_src);
 	close_source(&c->in_src);
 	job_put_off(c->loop, &c->ended, ended);
@@ -121,7 +133,7 @@ int command_start(struct command *c, struct loop *loop, struct reaper *reaper,
 	if (r == 0 && input)
 		r = buf_append(&c->in, input->p, input->n);
 	if (r < 0) {
-		(void)error_sys(err, r, "start %s", s.argv[0]);
+		(void)error_sys(err, r, "start %s", s.program ? s.program : s.argv[0]);
 		goto out;
 	}
 	if (flags & COMMAND_CAPTURE_STDOUT)

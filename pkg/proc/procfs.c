@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/membership.h"
 #include "base/num.h"
 #include "base/path.h"
 
@@ -55,44 +56,58 @@ int procfs_start_time(pid_t pid, uint64_t *ret)
 	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
 }
 
-static bool has_controller(struct bytes list, const char *controller)
-{
-	size_t n = strlen(controller);
-
-	if (n == 0)
-		return list.n == 0;
-	while (list.n) {
-		struct bytes name;
-
-		if (bytes_until(&list, ',', &name)) {
-			name = list;
-			list.n = 0;
-		}
-		if (name.n == n && memcmp(name.p, controller, n) == 0)
-			return true;
-	}
-	return false;
-}
-
 int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
 {
-	struct bytes line, id, list;
+	struct membership m;
+	int r;
 
-	/* "HIERARCHY:CONTROLLERS:PATH"; the unified one is "0::PATH". cgroups(7). */
+	while ((r = membership_next(&text, &m)) > 0)
+		if (membership_controls(&m, controller))
+			return membership_path(&m, buf, size);
+	return r < 0 ? r : -ENOENT;
+}
+
+int procfs_name(pid_t pid, char *buf, size_t size)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "comm", &b);
+	size_t n;
+
+	if (r < 0)
+		return r;
+	n = strcspn(buf_str(&b), "\n");
+	if (n >= size)
+		n = size - 1;
+	memcpy(buf, buf_str(&b), n);
+	buf[n] = 0;
+	return 0;
+}
+
+int procfs_parse_ns_pid(struct bytes text, pid_t *ret)
+{
+	struct bytes line, word;
+	uint64_t pid;
+
+	/* "NSpid:\t4711\t17\t1": from the outermost namespace to its own. proc(5). */
 	while (bytes_until(&text, '\n', &line) == 0) {
-		if (bytes_until(&line, ':', &id) || bytes_until(&line, ':', &list))
-			return -EBADMSG;
-		if (!has_controller(list, controller))
+		if (line.n < 7 || memcmp(line.p, "NSpid:\t", 7) != 0)
 			continue;
-		if (line.n == 0 || line.p[0] != '/' || memchr(line.p, 0, line.n))
+		while (bytes_until(&line, '\t', &word) == 0)
+			;
+		if (num_parse_n((const char *)line.p, line.n, INT_MAX, &pid) < 0 || pid == 0)
 			return -EBADMSG;
-		if (line.n >= size)
-			return -ENAMETOOLONG;
-		memcpy(buf, line.p, line.n);
-		buf[line.n] = 0;
+		*ret = (pid_t)pid;
 		return 0;
 	}
 	return -ENOENT;
+}
+
+int procfs_ns_pid(pid_t pid, pid_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "status", &b);
+
+	return r < 0 ? r : procfs_parse_ns_pid(buf_bytes(&b), ret);
 }
 
 int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size)
@@ -148,5 +163,5 @@ int procfs_maps_file(pid_t pid, const char *prefix)
 		if (name && strncmp(name, prefix, strlen(prefix)) == 0)
 			return 1;
 	}
-	return 0;
+	return ferror(f) ? -errno : 0; /* -ESRCH: it went away meanwhile */
 }

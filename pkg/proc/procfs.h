@@ -19,6 +19,14 @@ int procfs_start_time(pid_t pid, uint64_t *ret);
  */
 int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time);
 
+/* Its name (comm), cut to size; may hold any byte but NUL. */
+int procfs_name(pid_t pid, char *buf, size_t size);
+
+/* Its number in its own pid namespace: the same again after a restore. */
+int procfs_ns_pid(pid_t pid, pid_t *ret);
+/* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
+int procfs_parse_ns_pid(struct bytes text, pid_t *ret);
+
 /*
  * The path of pid's cgroup below a hierarchy: controller is "freezer", "memory", ... for cgroup
  * v1, or "" for the unified hierarchy. Returns 0, -ENOENT (no such hierarchy) or -errno.

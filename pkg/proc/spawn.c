@@ -41,8 +41,8 @@ int spawn_lookup(const char *name, char *buf, size_t size)
 	while (*path) {
 		size_t n = strcspn(path, ":");
 
-		/* An empty element would mean the current folder: not for root. */
-		if (n && path_printf(buf, size, "%.*s/%s", (int)n, path, name) == 0 &&
+		/* An empty or relative element means the current folder: not for root. */
+		if (*path == '/' && path_printf(buf, size, "%.*s/%s", (int)n, path, name) == 0 &&
 		    executable(buf))
 			return 0;
 		path += n;
@@ -62,10 +62,18 @@ struct plan {
 	volatile int child_errno;
 };
 
+static bool named(const struct spawn *s, int fd)
+{
+	for (unsigned int i = 0; i < s->n_fds; i++)
+		if (s->fds[i].as == fd)
+			return true;
+	return false;
+}
+
 /*
  * Brings the descriptors to their numbers: first all out of the way, above the highest number
- * wanted, then down into place. dup2() clears close-on-exec, so what is not named here goes
- * away at exec.
+ * wanted, then down into place. dup2() clears close-on-exec; whatever else lies between is
+ * closed, whether it would go away at exec or not.
  */
 static int place_fds(const struct plan *plan)
 {
@@ -85,6 +93,9 @@ static int place_fds(const struct plan *plan)
 	for (unsigned int i = 0; i < s->n_fds; i++)
 		if (dup2(moved[i], s->fds[i].as) < 0)
 			return -1;
+	for (int fd = STDERR_FILENO + 1; fd < plan->highest; fd++)
+		if (!named(s, fd))
+			(void)close(fd);
 	return 0;
 }
 
@@ -147,20 +158,35 @@ static __attribute__((noinline)) pid_t vfork_child(struct plan *plan)
 	return pid;
 }
 
-/* Our environment without NOTIFY_SOCKET: with it runc waits for a sd_notify() from the init. */
-static const char **own_environment(void)
+/*
+ * Above the standard streams: there dup2() onto itself would change nothing, and the child would
+ * lose the stream at exec. That happens to a daemon that was started with one of them closed.
+ */
+static int open_null(void)
 {
-	size_t n = 0, at = 0;
+	_cleanup_close_ int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return TAKE_FD(fd);
+	return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+const char **spawn_environment(const char *extra)
+{
+	size_t n = 0, at = 0, name = extra ? strcspn(extra, "=") + 1 : 0;
 	const char **env;
 
 	while (environ[n])
 		n++;
-	env = calloc(n + 1, sizeof(*env));
+	env = calloc(n + 2, sizeof(*env));
 	if (!env)
 		return NULL;
 	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0)
+		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 &&
+		    !(extra && strncmp(environ[i], extra, name) == 0))
 			env[at++] = environ[i];
+	if (extra)
+		env[at++] = extra;
 	return env;
 }
 
@@ -170,17 +196,18 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 	_cleanup_free_ const char **own = NULL;
 	char path[PATH_MAX];
 	struct plan plan = { .s = s, .path = path, .highest = 2, .parent = getpid() };
+	const char *program = s->program ? s->program : s->argv[0];
 	pid_t pid;
 
-	if (spawn_lookup(s->argv[0], path, sizeof(path)) < 0)
+	if (spawn_lookup(program, path, sizeof(path)) < 0)
 		return error_set(err, -ENOENT, "exec: \"%s\": executable file not found in $PATH",
-				 s->argv[0]);
+				 program);
 	if (!s->envp) {
-		own = own_environment();
+		own = spawn_environment(NULL);
 		if (!own)
-			return error_set(err, -ENOMEM, "start %s: out of memory", s->argv[0]);
+			return error_set(err, -ENOMEM, "start %s: out of memory", program);
 	}
-	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	null_fd = open_null();
 	if (null_fd < 0)
 		return error_sys(err, errno, "open /dev/null");
 	plan.null_fd = null_fd;
@@ -192,7 +219,7 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 			plan.highest = s->fds[i].as;
 	pid = vfork_child(&plan);
 	if (pid < 0)
-		return error_sys(err, errno, "start %s", s->argv[0]);
+		return error_sys(err, errno, "start %s", program);
 	if (plan.child_errno)
 		/* The remains are reaped by the sweep, as those of an unknown pid. */
 		return error_sys(err, plan.child_errno, "fork/exec %s", path);

@@ -20,7 +20,8 @@ struct spawn_fd {
 };
 
 struct spawn {
-	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH without a '/' */
+	const char *program;     /* looked up in PATH without a '/'; NULL = argv[0] */
+	const char *const *argv; /* NULL-terminated */
 	const char *const *envp; /* NULL = our own environment, less NOTIFY_SOCKET */
 	const char *cwd;         /* NULL = ours */
 	struct spawn_fd fds[SPAWN_FDS_MAX];
@@ -39,6 +40,13 @@ void spawn_fd(struct spawn *s, int fd, int as);
  * (exec: "no-runc": executable file not found in $PATH), which containerd's clients look for.
  */
 int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err);
+
+/*
+ * Our own environment with extra ("NAME=value", borrowed, may be NULL) in place of what it may
+ * hold of that name, and without NOTIFY_SOCKET: with that, runc waits for an sd_notify() from the
+ * container. free() the array, not the strings. NULL when out of memory.
+ */
+const char **spawn_environment(const char *extra);
 
 /*
  * The path that spawn() would run for name. Returns 0, -ENAMETOOLONG, or -ENOENT when there is

@@ -49,6 +49,11 @@ options = _module("api.containerd.options_pb2")
 metrics = _module("api.containerd.metrics_pb2")
 
 
+def module(name):
+    """A module of api/: module("api.agent.v1.agent_pb2")."""
+    return _module(name)
+
+
 def load(name):
     """A module of tests/it/proto: load('cri')."""
     assert (env.HERE / "proto" / f"{name}.proto").exists(), name

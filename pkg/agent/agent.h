@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node agent. Internal to pkg/agent, but for agent_run().
+ *
+ *	agent.c     start up, shut down          streams.c   Checkpoint and Restore of shims
+ *	service.c   the table of methods         convert.c   messages <-> plain structs
+ *	verbs.c     list, get, delete, status    doctor.c    Doctor
+ *	create.c    CreateCheckpoint             rebirth.c   RestoreContainer
+ *	rootfs.c    changed files, through containerd
+ */
+#ifndef KYB_AGENT_AGENT_H
+#define KYB_AGENT_AGENT_H
+
+#include "artifact/store.h"
+#include "checkpoint/operation.h"
+#include "conf/agent_settings.h"
+#include "containerd/containerd.h"
+#include "event/signals.h"
+#include "rpc/grpc_server.h"
+
+struct agent {
+	struct loop *loop;
+	struct reaper reaper;
+	struct signals signals;
+	struct agent_settings settings;
+	struct bulk_env bulk;
+	struct store *store;
+	struct gpu_worker *worker;
+	struct cgroup_host cgroups;
+	struct containerd *containerd;
+	struct grpc_server *server;
+	struct node node;
+	struct list creations; /* struct creation: CreateCheckpoint calls under way */
+	struct list rebirths;  /* struct rebirth: RestoreContainer calls under way */
+	bool leaving;
+};
+
+/*
+ * Runs the agent to its end (SIGTERM, SIGINT). settings_path: a file that must exist, or NULL for
+ * the usual place. Returns 0, or negative with err.
+ */
+int agent_run(const char *settings_path, struct error *err);
+
+/* --- service.c ------------------------------------------------------------------------------ */
+
+extern const struct grpc_method agent_methods[];
+extern const size_t agent_methods_size;
+
+/* Sends a message on a call; failures end the call by themselves. */
+void agent_send(struct grpc_call *call, const ProtobufCMessage *msg);
+/* The one answer of a unary call. */
+void agent_reply(struct grpc_call *call, const ProtobufCMessage *msg);
+/* Unpacks a request, or answers the call with INVALID_ARGUMENT and returns NULL. */
+void *agent_unpack(struct grpc_call *call, struct bytes msg,
+		   const ProtobufCMessageDescriptor *type, struct arena *mem);
+/* Answers with code, text, and the reason as details (google.rpc.ErrorInfo is too much for it:
+ * the text begins with the reason's name). */
+void agent_fail(struct grpc_call *call, const struct error *err);
+
+/* --- streams.c ------------------------------------------------------------------------------ */
+
+extern const struct grpc_method_ops checkpoint_stream, restore_stream;
+
+/* --- verbs.c, doctor.c ---------------------------------------------------------------------- */
+
+extern const struct grpc_method_ops list_verb, get_verb, delete_verb, status_verb, doctor_verb;
+
+/* --- create.c, rebirth.c -------------------------------------------------------------------- */
+
+extern const struct grpc_method_ops create_verb, rebirth_verb;
+
+struct creation;
+struct rootfs;
+
+/* The CreateCheckpoint that an operation of a shim belongs to, or NULL. */
+struct creation *creation_find(struct agent *agent, const char *ns, const char *container_id,
+			       const char *ref);
+/* Adds what is known of the container from containerd; strings live as long as the creation. */
+void creation_describe(const struct creation *c, struct operation_request *req);
+/* Its operation has begun; its phase or progress changed; it is over. */
+void creation_begun(struct creation *c, struct operation *op);
+void creation_update(struct creation *c, const struct operation *op);
+void creation_finished(struct creation *c, const struct operation *op,
+		       enum operation_status status, const struct error *err);
+
+/* Saves the container's changed files, and the rest that only the creation knows, into op->work. */
+int creation_save_rootfs(struct creation *c, struct operation *op, struct rootfs **ret,
+			 struct error *err);
+
+/* The same for a RestoreContainer. */
+struct rebirth;
+struct rebirth *rebirth_find(struct agent *agent, const char *ns, const char *container_id);
+void rebirth_update(struct rebirth *b, const struct operation *op);
+void rebirth_finished(struct rebirth *b, const struct operation *op, enum operation_status status,
+		      const struct error *err);
+
+/* --- rootfs.c ------------------------------------------------------------------------------- */
+
+/*
+ * Saves the changed files of a container's snapshot into op->work, or puts those of op->pin back into
+ * the new container of op. Return as a step's run() does: 0 = nothing to do; after FLOW_WAIT
+ * operation_rootfs_done() follows, and *ret is set.
+ */
+int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
+		const char *snapshotter, const char *key, struct rootfs **ret, struct error *err);
+int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **ret,
+		   struct error *err);
+/* Ends it soon; operation_rootfs_done() follows all the same. */
+void rootfs_cancel(struct rootfs *r);
+/* Forgets it: nothing follows. NULL is fine. */
+void rootfs_free(struct rootfs *r);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/convert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/path.h"
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+static int take_context(const Kybernate__Agent__V1__Context *x, struct operation_request *ret,
+			struct error *err)
+{
+	if (!x)
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+				 "the first request of a stream carries the context (field 6)");
+	ret->ns = x->containerd_namespace;
+	ret->task_pid = (pid_t)x->task_pid;
+	ret->bundle = x->bundle;
+	ret->pod_name = x->pod_name;
+	ret->pod_namespace = x->pod_namespace;
+	ret->sandbox_id = x->sandbox_id;
+	ret->container_name = x->container_name;
+	ret->seat_generation = x->seat_generation;
+	ret->group_annotation = x->group_annotation;
+	ret->seat_annotation = x->seat_annotation;
+	ret->runtime = x->runtime;
+	ret->gpu = x->gpu;
+	ret->device_paths = (const char *const *)x->device_paths;
+	ret->n_device_paths = x->n_device_paths;
+	ret->visible_devices = (const char *const *)x->visible_devices;
+	ret->n_visible_devices = x->n_visible_devices;
+	return 0;
+}
+
+static int check_names(const struct operation_request *req, struct error *err)
+{
+	if (!id_valid(req->container_id))
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+				 "\"%.80s\" is no container id", req->container_id);
+	if (!id_valid(req->ns))
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+				 "\"%.80s\" is no containerd namespace", req->ns);
+	if (*req->ref && !ref_valid(req->ref))
+		return error_reason(err, REASON_REF_INVALID, -EINVAL,
+				    "\"%.160s\" is no name for a checkpoint", req->ref);
+	return 0;
+}
+
+int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
+			       struct operation_request *ret, struct error *err)
+{
+	struct operation_request req = { .kind = OPERATION_CHECKPOINT,
+					 .container_id = m->container_id,
+					 .pod_uid = m->pod_uid,
+					 .gpu_group = m->gpu_group,
+					 .gpu_seat = m->gpu_seat,
+					 .timeout_ms = m->timeout_ms };
+	const Kybernate__Agent__V1__CheckpointOptions *o = m->options;
+	int r = take_context(m->context, &req, err);
+
+	if (r == 0 && !o)
+		r = error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+			      "the first request of a checkpoint carries options (field 7)");
+	if (r < 0)
+		return r;
+	req.exit = o->exit;
+	req.paused = o->paused;
+	req.image_path = o->image_path;
+	req.work_path = o->work_path;
+	req.ref = o->checkpoint_ref;
+	req.runtime_flags = (const char *const *)o->runtime_flags;
+	req.n_runtime_flags = o->n_runtime_flags;
+	r = check_names(&req, err);
+	if (r == 0 && !req.task_pid)
+		r = error_reason(err, REASON_CONTAINER_MISSING, -ESRCH,
+				 "container %s has no process", req.container_id);
+	if (r == 0)
+		*ret = req;
+	return r;
+}
+
+int convert_restore_request(const Kybernate__Agent__V1__RestoreRequest *m,
+			    struct operation_request *ret, struct error *err)
+{
+	struct operation_request req = { .kind = m->stage ? OPERATION_PREPARE : OPERATION_RESTORE,
+					 .container_id = m->container_id,
+					 .pod_uid = m->pod_uid,
+					 .gpu_group = m->gpu_group,
+					 .gpu_seat = m->gpu_seat,
+					 .ref = m->checkpoint_ref,
+					 .image_path = m->image_path,
+					 .timeout_ms = m->timeout_ms };
+	int r = take_context(m->context, &req, err);
+
+	if (r == 0)
+		r = check_names(&req, err);
+	if (r == 0)
+		*ret = req;
+	return r;
+}
+
+int convert_order_result(const pb_order_result *m, struct operation *op, struct error *err)
+{
+	const pb_error *e = m->error;
+
+	if (m->ok)
+		return 0;
+	if (!e)
+		return error_reason(err, REASON_RUNTIME_FAILED, -EREMOTEIO,
+				    "the shim failed without saying why");
+	for (size_t i = 0; i < e->n_detail; i++)
+		operation_add_detail(op, e->detail[i]);
+	return error_reason(err, e->reason ? (enum reason)e->reason : REASON_RUNTIME_FAILED,
+			    -EREMOTEIO, "%s", e->message);
+}
+
+/* --- answers -------------------------------------------------------------------------------- */
+
+pb_error *convert_error(const struct error *err, enum phase phase, const struct operation *op,
+			pb_error *buf)
+{
+	kybernate__agent__v1__error__init(buf);
+	buf->reason = (Kybernate__Agent__V1__Reason)err->reason;
+	buf->phase = (Kybernate__Agent__V1__Phase)phase;
+	buf->message = (char *)error_text(err);
+	buf->transient = reason_is_transient(err->reason);
+	if (op) {
+		buf->detail = (char **)op->detail;
+		buf->n_detail = op->n_detail;
+	}
+	return buf;
+}
+
+pb_progress *convert_progress(const struct operation *op, pb_progress *buf)
+{
+	kybernate__agent__v1__progress__init(buf);
+	buf->bytes_done = op->bytes_done;
+	buf->bytes_total = op->bytes_total;
+	buf->processes = op->group ? (uint32_t)gpu_group_size(op->group) : 0;
+	buf->elapsed_ms = (time_now() - op->begun) / NSEC_PER_MSEC;
+	return buf;
+}
+
+size_t convert_timeline(const struct operation *op, struct arena *mem, pb_phase_time ***ret)
+{
+	pb_phase_time **list = arena_alloc(mem, (op->n_times + 1) * sizeof(*list));
+	pb_phase_time *all = arena_alloc(mem, (op->n_times + 1) * sizeof(*all));
+
+	*ret = list;
+	if (!list || !all)
+		return 0;
+	for (size_t i = 0; i < op->n_times; i++) {
+		const struct phase_time *t = &op->times[i];
+
+		kybernate__agent__v1__phase_time__init(&all[i]);
+		all[i].phase = (Kybernate__Agent__V1__Phase)t->phase;
+		all[i].start_us = t->start / NSEC_PER_USEC;
+		all[i].duration_us = t->duration / NSEC_PER_USEC;
+		all[i].bytes = t->bytes;
+		all[i].undo = t->undo;
+		list[i] = &all[i];
+	}
+	return op->n_times;
+}
+
+static char *text(const char *s)
+{
+	return (char *)(s ? s : "");
+}
+
+static int fill_processes(const struct metadata *m, struct arena *mem, pb_checkpoint_info *info)
+{
+	size_t n = m->gpu.n_processes;
+	Kybernate__Agent__V1__GpuProcess *all = arena_alloc(mem, (n + 1) * sizeof(*all));
+
+	info->processes = arena_alloc(mem, (n + 1) * sizeof(*info->processes));
+	if (!all || !info->processes)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		const struct metadata_process *p = &m->gpu.processes[i];
+
+		kybernate__agent__v1__gpu_process__init(&all[i]);
+		all[i].pid = (uint32_t)p->pid;
+		all[i].ns_pid = (uint32_t)p->ns_pid;
+		all[i].name = text(p->name);
+		all[i].vram_bytes = p->vram_bytes;
+		all[i].gpu_uuids = (char **)p->gpu_uuids;
+		all[i].n_gpu_uuids = p->n_gpu_uuids;
+		info->processes[i] = &all[i];
+	}
+	info->n_processes = n;
+	return 0;
+}
+
+pb_checkpoint_info *convert_checkpoint_info(const struct metadata *m, struct arena *mem)
+{
+	pb_checkpoint_info *info = arena_alloc(mem, sizeof(*info));
+
+	if (!info)
+		return NULL;
+	kybernate__agent__v1__checkpoint_info__init(info);
+	info->checkpoint_ref = text(m->ref);
+	info->container_id = text(m->container.id);
+	info->containerd_namespace = text(m->container.containerd_namespace);
+	info->pod_uid = text(m->pod.uid);
+	info->pod_name = text(m->pod.name);
+	info->pod_namespace = text(m->pod.namespace);
+	info->image = text(m->container.image);
+	info->created_at = text(m->created_at);
+	info->size_bytes = m->manifest.bytes;
+	info->vram_bytes = metadata_vram_bytes(m);
+	info->driver_version = text(m->gpu.driver_version);
+	info->gpu_group = text(m->gpu.group);
+	info->gpu_seat = text(m->gpu.seat);
+	info->files = (uint32_t)m->manifest.files;
+	info->runtime = text(m->container.runtime);
+	return fill_processes(m, mem, info) < 0 ? NULL : info;
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The streams that shims open: Checkpoint, Restore, Suspend. The first request begins an
+ * operation, every further one answers an order; replies carry progress, orders, and in the end
+ * the verdict. When the stream breaks, the operation loses its host and undoes what it has done.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/agent.h"
+#include "agent/convert.h"
+#include "base/log.h"
+#include "rpc/pb.h"
+
+#define MEMORY_MAX ((size_t)4 << 20)
+
+struct stream {
+	struct agent *agent;
+	struct grpc_call *call;   /* NULL: it has ended */
+	struct operation *op;     /* NULL: not begun, or over */
+	struct creation *creation; /* the operator's call it belongs to, or NULL */
+	struct rebirth *rebirth;
+	struct rootfs *rootfs;
+};
+
+static struct stream *stream_of(struct grpc_call *call)
+{
+	return grpc_call_data(call);
+}
+
+static void started(struct grpc_call *call)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+	struct error err = ERROR_NULL;
+
+	if (!s) {
+		(void)error_set(&err, -ENOMEM, "out of memory");
+		agent_fail(call, &err);
+		return;
+	}
+	s->agent = grpc_call_arg(call);
+	s->call = call;
+	grpc_call_set_data(call, s);
+}
+
+static void ended(struct grpc_call *call, enum grpc_end why)
+{
+	struct stream *s = stream_of(call);
+
+	(void)why;
+	if (!s)
+		return;
+	s->call = NULL;
+	if (s->op)
+		operation_host_lost(s->op); /* finished() frees the stream */
+	else
+		free(s);
+}
+
+/* --- replies -------------------------------------------------------------------------------- */
+
+/* What a reply says, whichever kind it is. */
+struct reply {
+	enum operation_status status;
+	const struct error *err;
+	enum order order;
+	bool last;
+};
+
+static void send_checkpoint(struct stream *s, const struct operation *op, const struct reply *what)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
+	pb_error error;
+	pb_progress progress;
+
+	m.status = (Kybernate__Agent__V1__Status)what->status;
+	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
+	m.order = (Kybernate__Agent__V1__Order)what->order;
+	m.cuda_done = op->cuda_done;
+	m.criu_done = op->criu_done;
+	m.progress = convert_progress(op, &progress);
+	m.checkpoint_ref = (char *)op->req.ref;
+	if (what->err)
+		m.error = convert_error(what->err, op->failed_phase, op, &error);
+	if (what->order == ORDER_DUMP) {
+		m.image_path = (char *)op->image_path;
+		m.work_path = (char *)op->work_path;
+	}
+	if (what->last)
+		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
+	agent_send(s->call, &m.base);
+}
+
+static void send_restore(struct stream *s, const struct operation *op, const struct reply *what)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	Kybernate__Agent__V1__RestoreReply m = KYBERNATE__AGENT__V1__RESTORE_REPLY__INIT;
+	pb_error error;
+	pb_progress progress;
+
+	m.status = (Kybernate__Agent__V1__Status)what->status;
+	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
+	m.order = (Kybernate__Agent__V1__Order)what->order;
+	m.progress = convert_progress(op, &progress);
+	if (what->err)
+		m.error = convert_error(what->err, op->failed_phase, op, &error);
+	if (what->order == ORDER_RESTORE) {
+		m.image_path = (char *)op->image_path;
+		m.work_path = (char *)op->work_path;
+		m.runtime_flags = (char **)op->metadata.runtime_flags;
+		m.n_runtime_flags = op->metadata.n_runtime_flags;
+	}
+	if (what->last)
+		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
+	agent_send(s->call, &m.base);
+}
+
+static void send_reply(struct operation *op, const struct reply *what)
+{
+	struct stream *s = op->host_data;
+
+	if (!s->call)
+		return;
+	if (op->req.kind == OPERATION_CHECKPOINT)
+		send_checkpoint(s, op, what);
+	else
+		send_restore(s, op, what);
+}
+
+/* --- the operation's host ------------------------------------------------------------------- */
+
+static void order(struct operation *op, enum order what)
+{
+	send_reply(op, &(struct reply){ .status = OPERATION_WORKING, .order = what });
+}
+
+static void update(struct operation *op)
+{
+	struct stream *s = op->host_data;
+
+	send_reply(op, &(struct reply){ .status = OPERATION_WORKING });
+	if (s->creation)
+		creation_update(s->creation, op);
+	if (s->rebirth)
+		rebirth_update(s->rebirth, op);
+}
+
+static void finished(struct operation *op, enum operation_status status, const struct error *err)
+{
+	struct stream *s = op->host_data;
+
+	rootfs_free(s->rootfs);
+	s->rootfs = NULL;
+	if (s->creation)
+		creation_finished(s->creation, op, status, err);
+	if (s->rebirth && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
+		rebirth_finished(s->rebirth, op, status, err);
+	send_reply(op, &(struct reply){ .status = status,
+					.err = status == OPERATION_OK ? NULL : err,
+					.last = true });
+	s->op = NULL;
+	if (!s->call) {
+		free(s);
+		return;
+	}
+	/* The verdict is a message, for clients that read no trailers; the status says it too. */
+	if (status == OPERATION_OK)
+		grpc_call_finish(s->call, RPC_OK, NULL, bytes_of(NULL, 0));
+	else
+		agent_fail(s->call, err);
+}
+
+static int save_files(struct operation *op, struct error *err)
+{
+	struct stream *s = op->host_data;
+
+	if (!s->creation)
+		return error_reason(err, REASON_INTERNAL, -EPROTO,
+				    "a checkpoint into the store that nobody asked for");
+	return creation_save_rootfs(s->creation, op, &s->rootfs, err);
+}
+
+static int put_files_back(struct operation *op, struct error *err)
+{
+	struct stream *s = op->host_data;
+
+	return rootfs_restore(s->agent, op, &s->rootfs, err);
+}
+
+static int rootfs_step(struct operation *op, struct error *err)
+{
+	return op->req.kind == OPERATION_CHECKPOINT ? save_files(op, err)
+						    : put_files_back(op, err);
+}
+
+static void rootfs_stop(struct operation *op)
+{
+	struct stream *s = op->host_data;
+
+	if (s->rootfs)
+		rootfs_cancel(s->rootfs);
+}
+
+static const struct operation_host host = { .order = order,
+					    .update = update,
+					    .rootfs = rootfs_step,
+					    .rootfs_cancel = rootfs_stop,
+					    .finished = finished };
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+static void begin(struct stream *s, struct operation_request *req)
+{
+	struct error err = ERROR_NULL;
+	struct operation *op;
+	int r;
+
+	s->rebirth = rebirth_find(s->agent, req->ns, req->container_id);
+	if (req->kind == OPERATION_CHECKPOINT) {
+		s->creation = creation_find(s->agent, req->ns, req->container_id, req->ref);
+		if (*req->ref && !s->creation) {
+			(void)error_reason(&err, REASON_CANCELED, -ECANCELED,
+					   "nobody waits for a checkpoint \"%s\" any more",
+					   req->ref);
+			agent_fail(s->call, &err);
+			return;
+		}
+		if (s->creation)
+			creation_describe(s->creation, req);
+	}
+	r = operation_start(&s->agent->node, req, &host, s, &op, &err);
+	if (r < 0) {
+		log_warning("operation refused", F_STR("id", req->container_id),
+			    F_STR("reason", reason_name(err.reason)), F_ERR(&err));
+		if (s->creation)
+			creation_finished(s->creation, NULL, OPERATION_FAILED, &err);
+		agent_fail(s->call, &err);
+		return;
+	}
+	s->op = op;
+	if (s->creation)
+		creation_begun(s->creation, op);
+}
+
+static void answered(struct stream *s, const pb_order_result *m)
+{
+	struct error err = ERROR_NULL;
+	int r;
+
+	if (!s->op || !m)
+		return; /* it is over, and the answer crossed the verdict */
+	r = convert_order_result(m, s->op, &err);
+	operation_order_done(s->op, (enum order)m->order, r, &err, (pid_t)m->task_pid);
+}
+
+static void checkpoint_message(struct grpc_call *call, struct bytes msg)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	struct stream *s = stream_of(call);
+	const Kybernate__Agent__V1__CheckpointRequest *m = agent_unpack(
+		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, &mem);
+	struct operation_request req;
+	struct error err = ERROR_NULL;
+
+	if (!m || !s)
+		return;
+	if (s->op || m->result) {
+		answered(s, m->result);
+		return;
+	}
+	if (convert_checkpoint_request(m, &req, &err) < 0)
+		agent_fail(call, &err);
+	else
+		begin(s, &req);
+}
+
+static void restore_message(struct grpc_call *call, struct bytes msg)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	struct stream *s = stream_of(call);
+	const Kybernate__Agent__V1__RestoreRequest *m = agent_unpack(
+		call, msg, &kybernate__agent__v1__restore_request__descriptor, &mem);
+	struct operation_request req;
+	struct error err = ERROR_NULL;
+
+	if (!m || !s)
+		return;
+	if (s->op || m->result) {
+		answered(s, m->result);
+		return;
+	}
+	if (convert_restore_request(m, &req, &err) < 0)
+		agent_fail(call, &err);
+	else
+		begin(s, &req);
+}
+
+const struct grpc_method_ops checkpoint_stream = { .started = started,
+						   .message = checkpoint_message,
+						   .ended = ended };
+const struct grpc_method_ops restore_stream = { .started = started,
+						.message = restore_message,
+						.ended = ended };

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checkpoints of a node. Layout and rules for people: docs/store.md.
+ *
+ *	STORE/.kybernate-store   says that this is a store, and of which version; one agent locks it
+ *	STORE/REF/               a checkpoint (layout.h)
+ *	STORE/.new-REF/          one that is being made. Making this directory is what claims a ref
+ *	STORE/.del-REF-XXXXXXXX/ one that is being removed
+ *
+ * A checkpoint comes into being and goes by one rename(). Whatever takes long happens in a child
+ * process (bulk.h); the calls here look at names and read small files, nothing more.
+ *
+ * Who uses a checkpoint's files holds a shared flock() on its directory, the sidecar as well as the
+ * agent; who removes it needs an exclusive one. The lock goes when its holder goes.
+ */
+#ifndef KYB_ARTIFACT_STORE_H
+#define KYB_ARTIFACT_STORE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "artifact/bulk.h"
+#include "artifact/manifest.h"
+#include "artifact/metadata.h"
+#include "base/error.h"
+#include "base/path.h"
+
+#define STORE_SMALL_FILE_MAX ((size_t)16 << 20)
+
+struct store;
+
+/* Everything here returns 0 or -errno with err and a reason: STORE_FAILED unless said otherwise. */
+
+enum store_access {
+	STORE_OWNER,  /* the agent: creates it where it is missing; one at a time */
+	STORE_READER, /* get, list, pin and verify only */
+};
+
+/*
+ * Opens the store at path (absolute, no symbolic link itself). It has to belong to the caller, be
+ * closed to everybody else (0700), and have no directory above it that others could swap. A
+ * directory that is neither empty nor marked as a store is refused: a slip in the configuration
+ * must not cost anybody his files. env is borrowed. Free with store_close().
+ */
+int store_open(const char *path, enum store_access access, const struct bulk_env *env,
+	       struct store **ret, struct error *err);
+/* Stops removing what is being removed; the next store_clean() goes on. */
+void store_close(struct store *s);
+
+const char *store_path(const struct store *s);
+
+/* -- making ---------------------------------------------------------------------------------- */
+
+/*
+ * A checkpoint being made. The directories are empty, mode 0700, and to be filled by whoever the
+ * paths are handed to; criu/ takes no sub-directories.
+ */
+struct store_work {
+	struct store *store;
+	int fd; /* of the work directory; holds the shared lock */
+	char ref[REF_MAX + 1];
+	char path[PATH_MAX], criu_path[PATH_MAX], logs_path[PATH_MAX]; /* absolute */
+};
+
+/*
+ * A ref that is free: "HINT-20261123T152201Z-1a2b". hint may be any text, or NULL; what a ref
+ * cannot hold is replaced. ret holds REF_MAX + 1 bytes.
+ */
+int store_new_ref(const struct store *s, const char *hint, char *ret, struct error *err);
+
+/*
+ * Begins a checkpoint. -EINVAL with REASON_REF_INVALID; -EEXIST with REASON_REF_EXISTS when there
+ * is one of that name, or one being made; REASON_STORE_FULL. End it with store_commit() and
+ * store_work_close(), or with store_abort().
+ */
+int store_begin(struct store *s, const char *ref, struct store_work *ret, struct error *err);
+
+/*
+ * Goes on with one that an agent before us began (the dump may have outlived it). -ENOENT with
+ * REASON_IMAGE_MISSING when there is none.
+ */
+int store_resume(struct store *s, const char *ref, struct store_work *ret, struct error *err);
+
+/* Writes a small file beside criu/, mode 0600: spec.json for instance. Not there before. */
+int store_put(const struct store_work *w, const char *name, struct bytes content,
+	      struct error *err);
+
+/*
+ * Seals it, in the background: b->ops->done() follows. m->ref is set to the work's. Nothing may
+ * write to the directory any more. After a success the files lie in STORE/REF; after a failure
+ * nothing is sealed and the work directory stays: commit again, or store_abort().
+ */
+int store_commit(const struct store_work *w, const struct metadata *m, unsigned int workers,
+		 nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err);
+
+/* Lets go of the work directory, which stays as it is. Harmless when closed. */
+void store_work_close(struct store_work *w);
+
+/*
+ * Throws it away: the ref is free at once, the files go in the background. Not while a commit
+ * runs. When it cannot be thrown away it stays, for store_clean(), and err says why.
+ */
+int store_abort(struct store_work *w, struct error *err);
+
+/* -- using ----------------------------------------------------------------------------------- */
+
+/*
+ * metadata.json of a checkpoint; *ret leads into arena. -EINVAL with REASON_REF_INVALID, -ENOENT
+ * with REASON_IMAGE_MISSING, -EBADMSG with REASON_IMAGE_CORRUPT.
+ */
+int store_get(const struct store *s, const char *ref, struct arena *arena, struct metadata *ret,
+	      struct error *err);
+
+/*
+ * The files of a checkpoint whose metadata store_get() gave; *ret leads into arena
+ * (MANIFEST_MEMORY_MAX). Reads up to 16 MiB, which takes some 20 ms for a thousand files or a hundred
+ * GiB: for a person's request, not for every checkpoint of a list. -EBADMSG with
+ * REASON_IMAGE_CORRUPT.
+ */
+int store_get_files(const struct store *s, const struct metadata *m, struct arena *arena,
+		    struct manifest *ret, struct error *err);
+
+/* A checkpoint that cannot be deleted while this is open. */
+struct store_pin {
+	int fd; /* of its directory; holds the shared lock. -1 = none */
+	char ref[REF_MAX + 1];
+	char path[PATH_MAX], criu_path[PATH_MAX];
+};
+
+#define STORE_PIN_NULL                                                                             \
+	(struct store_pin)                                                                         \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
+
+/* Errors as store_get(). Does not look inside. */
+int store_pin(const struct store *s, const char *ref, struct store_pin *ret, struct error *err);
+/* Harmless when there is none. */
+void store_unpin(struct store_pin *p);
+
+/*
+ * Verifies a pinned checkpoint, in the background. max_bytes: refuse what is bigger, 0 = no limit.
+ * The pin has to stay until done().
+ */
+int store_verify(const struct store *s, const struct store_pin *p, unsigned int workers,
+		 bool background, uint64_t max_bytes, nsec_t deadline, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
+
+struct store_entry {
+	char ref[REF_MAX + 1];
+	bool damaged;             /* metadata.json cannot be read: problem says why */
+	struct error problem;
+	struct metadata metadata; /* when it is not damaged; leads into arena */
+	struct arena arena;
+};
+
+struct store_list {
+	struct store_entry *entries; /* sorted by ref */
+	size_t n_entries;
+	bool more; /* there are more after the last one */
+};
+
+/*
+ * Up to max checkpoints whose refs come after `after` (NULL = from the first). What is no
+ * checkpoint is passed over; one whose metadata is damaged is listed, so that it can be seen and
+ * deleted. Free with store_list_done().
+ */
+int store_list(const struct store *s, const char *after, size_t max, struct store_list *ret,
+	       struct error *err);
+void store_list_done(struct store_list *l);
+
+struct store_space {
+	uint64_t total_bytes, free_bytes; /* free for us */
+	uint64_t total_files, free_files; /* 0 and 0 where the file system has no such limit */
+};
+
+int store_space(const struct store *s, struct store_space *ret, struct error *err);
+
+/* -- removing -------------------------------------------------------------------------------- */
+
+/*
+ * Deletes a checkpoint, damaged or not: gone for everybody when this returns, its files follow in
+ * the background. -EINVAL with REASON_REF_INVALID; -ENOENT with REASON_IMAGE_MISSING; -EBUSY with
+ * REASON_BUSY while somebody uses it.
+ */
+int store_delete(struct store *s, const char *ref, struct error *err);
+
+/*
+ * Told, from the loop, when everything that was to be removed is gone (r = 0; n directories), or
+ * could not be: what is left stays for the next store_clean(). Optional.
+ */
+void store_on_swept(struct store *s,
+		    void (*swept)(void *arg, unsigned int n, int r, const struct error *err),
+		    void *arg);
+/* Is something being removed? */
+bool store_sweeping(const struct store *s);
+
+struct store_clean {
+	/*
+	 * A work directory that nobody holds a lock on is left alone when anything in it changed
+	 * within this time: CRIU may still be writing there, for a shim that outlived its agent.
+	 */
+	nsec_t min_age;
+	/* Optional: is this ref known to be in use, from a journal for instance? */
+	bool (*keep)(void *arg, const char *ref);
+	void *arg;
+	/* Filled in: work directories */
+	unsigned int removed, locked, kept, young, foreign;
+};
+
+/*
+ * Removes what crashes have left: work directories of ours that are in nobody's use, and what was
+ * being removed. To be called at start, and now and then. The files go in the background.
+ */
+int store_clean(struct store *s, struct store_clean *c, struct error *err);
+
+/* -- image directories anywhere -------------------------------------------------------------- */
+
+/*
+ * Seals and verifies, in the background, the CRIU images in a directory that is not the store's:
+ * the one that containerd names in a Checkpoint, or has unpacked for a Create. dirfd is borrowed
+ * for the call only.
+ */
+int image_commit(const struct bulk_env *env, int dirfd, const struct metadata *m,
+		 unsigned int workers, nsec_t deadline, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
+int image_verify(const struct bulk_env *env, int dirfd, unsigned int workers, uint64_t max_bytes,
+		 nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err);
+/* kybernate.json of such a directory; errors as store_get(). */
+int image_get(int dirfd, struct arena *arena, struct metadata *ret, struct error *err);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Learning that the kernel has killed a process of a container because memory ran out. One
+ * descriptor a container.
+ *
+ * What counts is the kernel's own count of such kills (oom_kill), in the cgroup and below. Version
+ * 2: memory.events, which is polled - containerd uses inotify, of which a user may have but 128
+ * instances, so that the 129th container of a node goes without. Version 1: an eventfd registered
+ * through cgroup.event_control tells of something: of a kill about to happen, of one in another
+ * container of the same pod when it is the pod that ran out, or of the cgroup's removal; the
+ * count then says which. Kernels without the count (before 4.13): every event is a kill.
+ * Sources: containerd repo, internal/oom, pkg/oom/v1; mm/memcontrol-v1.c (mem_cgroup_oom_notify).
+ */
+#ifndef KYB_CGROUP_OOM_H
+#define KYB_CGROUP_OOM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "cgroup/cgroup.h"
+#include "event/loop.h"
+
+/* Zero-initialised means "not watching". */
+struct oom_watch {
+	struct loop *loop; /* NULL = not watching */
+	const struct cgroup *cg;
+	struct source src; /* version 2: memory.events; version 1: the eventfd */
+	struct timer again;
+	unsigned int tries;
+	bool counts;    /* does the kernel count? */
+	uint64_t kills; /* as of the last look */
+	/* Called once for every rise of the count, from the loop or oom_watch_check(). */
+	void (*killed)(struct oom_watch *w);
+};
+
+/*
+ * Begins: kills from now on count, so begin before the container's own program runs. cg is
+ * borrowed. Returns 0, -ENOENT (no memory controller, or no cgroup) or another -errno.
+ */
+int oom_watch_start(struct oom_watch *w, struct loop *loop, const struct cgroup *cg,
+		    void (*killed)(struct oom_watch *w), struct error *err);
+
+/*
+ * Looks now. For the exit of a process: the kernel counts before it kills, so afterwards a kill
+ * that no event has told of yet is known. Harmless when not watching.
+ */
+void oom_watch_check(struct oom_watch *w);
+
+/* Harmless when not watching; allowed inside killed(). */
+void oom_watch_stop(struct oom_watch *w);
+
+#endif

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A checkpoint: preflight, quiesce, lock, VRAM to RAM, CRIU, changed files, seal; then either the
+ * container goes on with its GPU memory back, or it is ended.
+ *
+ * Two flows. Up to and with the seal everything can be taken back, and is when anything fails: the
+ * container runs on. CRIU always leaves it frozen and alive, also for a checkpoint with exit: it
+ * is ended only when the image is sealed. After the seal there is no way back and no need for one.
+ */
+#include "checkpoint/operation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/path.h"
+#include "checkpoint/degraded.h"
+#include "checkpoint/describe.h"
+
+#define LOCK_PAUSE_FIRST (20 * NSEC_PER_MSEC)
+#define LOCK_PAUSE_MAX   (2 * NSEC_PER_SEC)
+#define LOCK_ATTEMPTS    8
+#define HASHERS          2
+
+static bool has_gpu(const struct operation *op)
+{
+	return op->group != NULL;
+}
+
+/* --- preflight ------------------------------------------------------------------------------ */
+
+static int open_store(struct operation *op, struct error *err)
+{
+	int r;
+
+	if (!*op->req.ref) {
+		r = PATH_PRINTF(op->image_path, "%s", op->req.image_path);
+		if (r == 0)
+			r = PATH_PRINTF(op->work_path, "%s", op->req.work_path);
+		if (r < 0 || op->image_path[0] != '/')
+			return error_reason(err, REASON_CONFIG_INVALID, -EINVAL,
+					    "the image path \"%.200s\" is not an absolute path",
+					    op->req.image_path);
+		return 0;
+	}
+	r = store_begin(op->node->store, op->req.ref, &op->work, err);
+	if (r == 0)
+		r = PATH_PRINTF(op->image_path, "%s", op->work.criu_path);
+	if (r == 0)
+		r = PATH_PRINTF(op->work_path, "%s", op->work.logs_path);
+	return r;
+}
+
+static int step_preflight(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+	int r;
+
+	r = preflight_seat(op->node, &op->req, err);
+	if (r == 0)
+		r = preflight_driver(op->node, &op->req, err);
+	if (r == 0)
+		r = operation_find_processes(op, op->req.task_pid, err);
+	if (r == 0)
+		r = preflight_pod(&op->req, &op->cgroup, err);
+	if (r == 0)
+		r = open_store(op, err);
+	return r;
+}
+
+static int undo_preflight(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	return op->work.fd >= 0 ? store_abort(&op->work, err) : 0;
+}
+
+/* --- quiesce, lock, save -------------------------------------------------------------------- */
+
+static int step_quiesce(struct flow *f, struct error *err)
+{
+	return operation_order(operation_of_flow(f), ORDER_QUIESCE, err);
+}
+
+static void lock_attempt(struct operation *op);
+
+static void lock_again(struct timer *t)
+{
+	lock_attempt(container_of(t, struct operation, timer));
+}
+
+/* All have been brought back to RUNNING, or not: then there is nothing to try again. */
+static void unlocked(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	(void)err;
+	if (r < 0) {
+		flow_resume(&op->flow, op->outcome.code, &op->outcome);
+		return;
+	}
+	timer_set(op->node->loop, &op->timer, time_now() + backoff_next(&op->backoff), lock_again);
+}
+
+/*
+ * A process that just became a CUDA process, or the driver being busy with it, passes. A kernel
+ * that outran the whole time-out does not, nor does what the driver cannot do at all; and each
+ * attempt stops the workload for a moment, so there are not many.
+ */
+static bool lock_may_help(const struct operation *op, int r, const struct error *err)
+{
+	return reason_is_transient(err->reason) && err->reason != REASON_LOCK_TIMEOUT &&
+	       err->reason != REASON_TIMEOUT && r != -EOPNOTSUPP && !op->flow.canceled &&
+	       op->attempts < LOCK_ATTEMPTS && operation_step_left(op) > 4 * op->backoff.pause;
+}
+
+static void locked(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+	nsec_t now = time_now();
+
+	if (r < 0 && lock_may_help(op, r, err)) {
+		op->outcome = *err;
+		op->attempts++;
+		log_info("lock is tried again", F_STR("id", op->req.container_id),
+			 F_INT("attempt", op->attempts), F_ERR(err));
+		gpu_group_recover(op->group, time_add(now, operation_step_left(op) / 2), unlocked,
+				  op);
+		return;
+	}
+	flow_resume(&op->flow, r, err);
+}
+
+static void lock_attempt(struct operation *op)
+{
+	gpu_group_lock(op->group, operation_step_deadline(op), locked, op);
+}
+
+static int step_lock(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	if (!has_gpu(op))
+		return 0;
+	op->backoff = BACKOFF(LOCK_PAUSE_FIRST, LOCK_PAUSE_MAX);
+	op->attempts = 0;
+	lock_attempt(op);
+	return FLOW_WAIT;
+}
+
+static void cancel_group(struct flow *f)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (op->timer.loop) { /* between two attempts to lock */
+		timer_cancel(&op->timer);
+		flow_resume(f, -ECANCELED, NULL);
+		return;
+	}
+	if (op->group)
+		gpu_group_cancel(op->group);
+}
+
+static void brought_back(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	if (r < 0 && degraded_add(op, err) == 0)
+		op->status = OPERATION_DEGRADED;
+	flow_resume(&op->flow, r, err);
+}
+
+/* Whatever was locked or saved: back to RUNNING. The undo of lock and of vram_save. */
+static int undo_gpu(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+		return 0;
+	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
+	return FLOW_WAIT;
+}
+
+/* The same for a container that may still be frozen, with a shim that may be gone. */
+static void thawed_then_back(struct operation *op, int r, const struct error *err)
+{
+	if (r < 0)
+		log_warning("the container cannot be thawed", F_STR("id", op->req.container_id),
+			    F_ERR(err));
+	op->dumping = false;
+	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
+}
+
+static int undo_frozen_gpu(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (!op->dumping || !has_gpu(op) || gpu_group_size(op->group) == 0)
+		return undo_gpu(f, err);
+	operation_thaw(op, thawed_then_back);
+	return FLOW_WAIT;
+}
+
+static void saved(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	if (r == 0) {
+		op->cuda_done = true;
+		op->bytes_done = op->bytes_total = gpu_group_vram_bytes(op->group);
+	}
+	flow_resume(&op->flow, r, err);
+}
+
+static int step_save(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0) {
+		op->cuda_done = true; /* there is nothing of CUDA in it */
+		return 0;
+	}
+	op->bytes_total = gpu_group_vram_bytes(op->group);
+	gpu_group_save(op->group, operation_step_deadline(op), saved, op);
+	return FLOW_WAIT;
+}
+
+/* --- CRIU ----------------------------------------------------------------------------------- */
+
+static void slot_granted(struct slot *slot)
+{
+	struct operation *op = container_of(slot, struct operation, slot);
+	struct error err = ERROR_NULL;
+	int r;
+
+	op->dumping = true;
+	operation_watch_size(op);
+	r = operation_order(op, ORDER_DUMP, &err);
+	if (r < 0)
+		flow_resume(&op->flow, r, &err);
+}
+
+static int step_dump(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	/* The one rule that everything else serves. */
+	if (!op->cuda_done)
+		return error_reason(err, REASON_INTERNAL, -EPROTO,
+				    "CRIU may not run: GPU memory has not been saved");
+	slot_request(&op->node->criu, &op->slot, slot_granted);
+	return FLOW_WAIT;
+}
+
+static void cancel_dump(struct flow *f)
+{
+	struct operation *op = operation_of_flow(f);
+
+	/* A dump under way is ended by the shim, whose own deadline is the shorter one. */
+	if (!op->dumping) {
+		slot_release(&op->slot);
+		flow_resume(f, -ECANCELED, NULL);
+	}
+}
+
+static void thawed_by_us(struct operation *op, int r, const struct error *err)
+{
+	flow_resume(&op->flow, r, err);
+}
+
+static int order_thaw(struct operation *op, struct error *err)
+{
+	if (!op->host_lost)
+		return operation_order(op, ORDER_THAW, err);
+	operation_thaw(op, thawed_by_us);
+	return FLOW_WAIT;
+}
+
+static int undo_dump(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	operation_unwatch(op);
+	slot_release(&op->slot);
+	if (!op->dumping)
+		return 0;
+	/* The driver needs the processes to run before it can bring their memory back. */
+	op->dumping = false;
+	return order_thaw(op, err);
+}
+
+/* --- changed files, seal -------------------------------------------------------------------- */
+
+static int step_rootfs(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	operation_unwatch(op);
+	slot_release(&op->slot);
+	op->criu_done = true;
+	if (op->work.fd < 0 || !op->host->rootfs)
+		return 0; /* containerd's client saves them by itself */
+	return op->host->rootfs(op, err);
+}
+
+static void cancel_rootfs(struct flow *f)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (op->host->rootfs_cancel)
+		op->host->rootfs_cancel(op);
+}
+
+static void seal_progress(struct bulk *b, uint64_t done, uint64_t total)
+{
+	struct operation *op = container_of(b, struct operation, bulk);
+
+	op->bytes_done = done;
+	op->bytes_total = total;
+	op->host->update(op);
+}
+
+static void sealed(struct bulk *b, int r, const struct error *err)
+{
+	struct operation *op = container_of(b, struct operation, bulk);
+
+	if (r == 0)
+		op->bytes_done = op->bytes_total;
+	flow_resume(&op->flow, r, err);
+}
+
+static int step_seal(struct flow *f, struct error *err)
+{
+	static const struct bulk_ops ops = { .progress = seal_progress, .done = sealed };
+	struct operation *op = operation_of_flow(f);
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(METADATA_MEMORY_MAX);
+	_cleanup_close_ int dir = -1;
+	struct metadata m;
+	int r;
+
+	if (op->canceled.code) { /* while the GPU memory was being brought back */
+		*err = op->canceled;
+		return err->code;
+	}
+	r = describe_checkpoint(op, &mem, &m);
+	if (r < 0)
+		return error_set(err, r, "describe the checkpoint: out of memory");
+	if (op->work.fd >= 0) {
+		r = store_commit(&op->work, &m, HASHERS, operation_step_deadline(op), &op->bulk,
+				 &ops, err);
+		return r < 0 ? r : FLOW_WAIT;
+	}
+	dir = open(op->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0)
+		return error_reason(err, REASON_STORE_FAILED, -errno, "open the images in %s: %s",
+				    op->image_path, strerror(errno));
+	r = image_commit(op->node->bulk, dir, &m, HASHERS, operation_step_deadline(op), &op->bulk,
+			 &ops, err);
+	return r < 0 ? r : FLOW_WAIT;
+}
+
+static void cancel_bulk(struct flow *f)
+{
+	bulk_cancel(&operation_of_flow(f)->bulk);
+}
+
+/* --- the GPU memory back -------------------------------------------------------------------- */
+
+static int step_thaw(struct flow *f, struct error *err)
+{
+	return order_thaw(operation_of_flow(f), err);
+}
+
+static int step_vram_back(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	op->dumping = false;
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+		return 0;
+	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), operation_group_done, op);
+	return FLOW_WAIT;
+}
+
+/* The container is its user's again. */
+static int release(struct operation *op, struct error *err)
+{
+	return op->host_lost ? 0 : operation_order(op, ORDER_RELEASE, err);
+}
+
+static void unlocked_then_release(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+	struct error late = ERROR_NULL;
+
+	if (r == 0) {
+		r = release(op, &late);
+		err = &late;
+	}
+	if (r != FLOW_WAIT)
+		flow_resume(&op->flow, r, err);
+}
+
+static int step_unlock(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+		return release(op, err);
+	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
+	return FLOW_WAIT;
+}
+
+static int step_exit(struct flow *f, struct error *err)
+{
+	return operation_order(operation_of_flow(f), ORDER_EXIT, err);
+}
+
+/* --- the course of things ------------------------------------------------------------------- */
+
+static const struct flow_step steps[] = {
+	{ "preflight", step_preflight, undo_preflight, NULL },
+	{ "quiesce", step_quiesce, NULL, NULL },
+	{ "lock", step_lock, undo_gpu, cancel_group },
+	{ "vram_save", step_save, NULL, cancel_group },
+	{ "criu_dump", step_dump, undo_dump, cancel_dump },
+	{ "rootfs", step_rootfs, NULL, cancel_rootfs },
+	/* Only of one that ends: it must not, before its image is whole and on the disk. */
+	{ "seal", step_seal, NULL, cancel_bulk },
+};
+
+/*
+ * One that runs on is given its GPU memory back before the image is hashed and synced, which takes
+ * as long again as writing it. What fails here is no reason to give anything up: the undo tries
+ * again, as long as there is time, and then goes on in the background.
+ */
+static const struct flow_step leave_steps[] = {
+	{ "quiesce", step_thaw, undo_frozen_gpu, NULL },
+	{ "vram_restore", step_vram_back, NULL, cancel_group },
+	{ "unlock", step_unlock, NULL, cancel_group },
+};
+
+static const struct flow_step leave_seal_steps[] = {
+	{ "seal", step_seal, undo_preflight, cancel_bulk },
+};
+
+/* A container that cannot be ended runs on, whole. */
+static const struct flow_step exit_steps[] = { { "exit", step_exit, undo_frozen_gpu, NULL } };
+
+static void end(struct operation *op, int r, const struct error *err)
+{
+	enum operation_status status = op->status == OPERATION_DEGRADED ? OPERATION_DEGRADED
+				       : r < 0				? OPERATION_FAILED
+									: OPERATION_OK;
+
+	operation_finish(op, status, status == OPERATION_OK ? NULL : err);
+}
+
+/* Sealed, or not: the container is well either way, or as well as it can be. */
+static void leave_sealed(struct flow *f, int r, const struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (r < 0) {
+		end(op, r, err);
+		return;
+	}
+	store_work_close(&op->work);
+	end(op, op->after.code, &op->after);
+}
+
+static const struct flow_ops leave_seal_flow = { .steps = leave_seal_steps,
+						 .n_steps = ARRAY_SIZE(leave_seal_steps),
+						 .timeout = operation_timeout,
+						 .observe = operation_observe,
+						 .done = leave_sealed };
+
+/*
+ * r < 0: something went wrong with the container, not with the image, which is worth the more for
+ * it. Where the undo has brought the GPU memory back after all, everything is well.
+ */
+static void left_running(struct flow *f, int r, const struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op)))
+		op->after = *err;
+	op->deadline = op->patience;
+	flow_start(f, op->node->loop, &leave_seal_flow);
+}
+
+static const struct flow_ops leave_flow = { .steps = leave_steps,
+					    .n_steps = ARRAY_SIZE(leave_steps),
+					    .timeout = operation_timeout,
+					    .observe = operation_observe,
+					    .done = left_running };
+
+static void exited(struct flow *f, int r, const struct error *err)
+{
+	end(operation_of_flow(f), r, err);
+}
+
+static const struct flow_ops exit_flow = { .steps = exit_steps,
+					   .n_steps = ARRAY_SIZE(exit_steps),
+					   .timeout = operation_timeout,
+					   .observe = operation_observe,
+					   .done = exited };
+
+static void dumped(struct flow *f, int r, const struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (r < 0) {
+		end(op, r, err);
+		return;
+	}
+	if (op->req.exit)
+		store_work_close(&op->work);
+	/* From here on nobody's patience counts, only what each phase may take. */
+	op->patience = op->deadline;
+	op->deadline = NSEC_NEVER;
+	flow_start(f, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
+}
+
+const struct flow_ops checkpoint_exit_flow = { .steps = steps,
+					       .n_steps = ARRAY_SIZE(steps),
+					       .timeout = operation_timeout,
+					       .observe = operation_observe,
+					       .done = dumped };
+
+const struct flow_ops checkpoint_flow = { .steps = steps,
+					  .n_steps = ARRAY_SIZE(steps) - 1,
+					  .timeout = operation_timeout,
+					  .observe = operation_observe,
+					  .done = dumped };

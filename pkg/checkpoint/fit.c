@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "checkpoint/fit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "gpu/capability.h"
+#include "gpu/uuid.h"
+
+/* --- GPUs ----------------------------------------------------------------------------------- */
+
+static const struct gpu_device *find_device(const struct gpu_memory *mem, const char *uuid)
+{
+	struct cuda_uuid want;
+
+	if (gpu_uuid_parse(uuid, &want) < 0)
+		return NULL;
+	for (uint32_t i = 0; i < mem->n_devices; i++)
+		if (memcmp(&mem->devices[i].uuid, &want, sizeof(want)) == 0)
+			return &mem->devices[i];
+	return NULL;
+}
+
+/* May the new container use this GPU? Decided by its group, where the node has a table. */
+static bool allowed(const struct operation *op, const struct gpu_device *dev)
+{
+	const struct node *node = op->node;
+	char text[GPU_UUID_TEXT_MAX];
+
+	(void)gpu_uuid_format(&dev->uuid, text);
+	for (size_t i = 0; i < node->n_groups; i++) {
+		const struct seat_group *g = &node->groups[i];
+
+		if (strcmp(g->name, op->req.gpu_group) != 0)
+			continue;
+		for (size_t k = 0; k < g->n_gpu_uuids; k++)
+			if (strcasecmp(g->gpu_uuids[k], text) == 0)
+				return true;
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Where each GPU of the checkpoint goes. Its own place first, then any free one of the same chip,
+ * in the order of the checkpoint.
+ */
+static int map_gpus(struct operation *op, const struct gpu_memory *mem,
+		    const struct gpu_device **ret_target, struct error *err)
+{
+	const struct metadata_gpu *gpu = &op->metadata.gpu;
+	bool taken[GPU_DEVICES_MAX] = { false }, moved = false;
+
+	for (size_t i = 0; i < gpu->n_devices; i++) {
+		const struct gpu_device *dev = find_device(mem, gpu->devices[i].uuid);
+
+		ret_target[i] = dev && allowed(op, dev) ? dev : NULL;
+		if (ret_target[i])
+			taken[dev - mem->devices] = true;
+	}
+	for (size_t i = 0; i < gpu->n_devices; i++) {
+		for (uint32_t k = 0; k < mem->n_devices && !ret_target[i]; k++) {
+			const struct gpu_device *dev = &mem->devices[k];
+
+			if (taken[k] || !allowed(op, dev) ||
+			    strcmp(dev->name, gpu->devices[i].chip) != 0)
+				continue;
+			ret_target[i] = dev;
+			taken[k] = moved = true;
+		}
+		if (!ret_target[i])
+			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
+					    "no GPU here for %s (%s) of the checkpoint",
+					    gpu->devices[i].uuid, gpu->devices[i].chip);
+	}
+	if (!moved)
+		return 0;
+	for (size_t i = 0; i < gpu->n_devices; i++) {
+		(void)gpu_uuid_parse(gpu->devices[i].uuid, &op->pairs[i].old_gpu);
+		op->pairs[i].new_gpu = ret_target[i]->uuid;
+	}
+	op->n_pairs = (uint32_t)gpu->n_devices; /* all of them, moved or not */
+	return 0;
+}
+
+/* GPU memory that the checkpoint needs on its i-th GPU: what is known, shared out evenly over the
+ * GPUs of a process. */
+static uint64_t needed_on(const struct metadata_gpu *gpu, size_t i)
+{
+	uint64_t sum = 0;
+
+	for (size_t p = 0; p < gpu->n_processes; p++) {
+		const struct metadata_process *proc = &gpu->processes[p];
+
+		for (size_t k = 0; k < proc->n_gpu_uuids; k++)
+			if (strcmp(proc->gpu_uuids[k], gpu->devices[i].uuid) == 0)
+				sum += proc->vram_bytes / proc->n_gpu_uuids;
+	}
+	return sum;
+}
+
+static int check_memory(const struct operation *op, const struct gpu_device *const *target,
+			struct error *err)
+{
+	const struct metadata_gpu *gpu = &op->metadata.gpu;
+
+	for (size_t i = 0; i < gpu->n_devices; i++) {
+		uint64_t need = needed_on(gpu, i);
+		char uuid[GPU_UUID_TEXT_MAX];
+
+		if (target[i]->free == GPU_BYTES_UNKNOWN || need <= target[i]->free)
+			continue;
+		return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
+				    "%s has %" PRIu64 " MiB of GPU memory free, the checkpoint needs "
+				    "%" PRIu64 " MiB",
+				    gpu_uuid_format(&target[i]->uuid, uuid), target[i]->free >> 20,
+				    need >> 20);
+	}
+	return 0;
+}
+
+static int check_driver(const struct operation *op, const struct gpu_hello *hello,
+			struct error *err)
+{
+	const char *then = op->metadata.gpu.driver_version;
+
+	/* Files of the driver are mapped into the process under names that hold its version. */
+	if (!then || !hello->driver_version[0] || strcmp(then, hello->driver_version) == 0)
+		return 0;
+	return error_reason(err, REASON_DRIVER_MISMATCH, -EINVAL,
+			    "the checkpoint was made under driver %s, this node has %s", then,
+			    hello->driver_version);
+}
+
+int fit_check(struct operation *op, struct error *err)
+{
+	const struct gpu_device *target[GPU_DEVICES_MAX];
+	const struct gpu_hello *hello;
+	int r;
+
+	if (op->metadata.gpu.n_processes == 0)
+		return 0;
+	r = gpu_worker_usable(op->node->worker, err);
+	if (r < 0)
+		return r;
+	hello = gpu_worker_info(op->node->worker);
+	r = check_driver(op, hello, err);
+	if (r == 0)
+		r = map_gpus(op, &op->memory, target, err);
+	if (r == 0 && op->n_pairs && !(hello->caps & GPU_CAP_GPU_PAIRS))
+		r = error_reason(err, REASON_GPU_MISMATCH, -EOPNOTSUPP,
+				 "the checkpoint's GPUs are not those of this seat, and this driver "
+				 "cannot map GPUs (from branch 580 on)");
+	if (r == 0)
+		r = check_memory(op, target, err);
+	return r;
+}
+
+/* --- processes ------------------------------------------------------------------------------ */
+
+static const struct gpu_member *find_member(const struct gpu_group *g, uint64_t ns_pid)
+{
+	for (size_t i = 0; i < gpu_group_size(g); i++) {
+		const struct gpu_member *m = gpu_group_member(g, i);
+
+		if (!m->gone && (uint64_t)m->ns_pid == ns_pid)
+			return m;
+	}
+	return NULL;
+}
+
+int fit_processes(const struct operation *op, struct error *err)
+{
+	const struct metadata_gpu *gpu = &op->metadata.gpu;
+
+	for (size_t i = 0; i < gpu->n_processes; i++) {
+		const struct gpu_member *m = find_member(op->group, gpu->processes[i].ns_pid);
+
+		if (!m)
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -ESRCH,
+					    "process %" PRIu64 " (%s) of the checkpoint is not a CUDA "
+					    "process after the restore",
+					    gpu->processes[i].ns_pid, gpu->processes[i].name);
+		if (m->state != CUDA_STATE_CHECKPOINTED)
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+					    "process %d (%s) is %s after CRIU's restore, it should be "
+					    "CHECKPOINTED",
+					    m->pid, m->name, gpu_state_name(m->state));
+	}
+	if (gpu_group_size(op->group) != gpu->n_processes)
+		return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+				    "%zu CUDA processes after the restore, the checkpoint has %zu",
+				    gpu_group_size(op->group), gpu->n_processes);
+	return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Does a checkpoint fit here: driver, GPUs, free GPU memory, processes? */
+#ifndef KYB_CHECKPOINT_FIT_H
+#define KYB_CHECKPOINT_FIT_H
+
+#include "checkpoint/operation.h"
+
+/*
+ * Before anything is restored: the seat's GPUs, as op->memory has them now, and the driver against
+ * op->metadata. Fills op->pairs where GPUs have to be mapped. Returns 0 or negative with err: DRIVER_UNAVAILABLE,
+ * DRIVER_MISMATCH, GPU_MISMATCH, VRAM_SHORT.
+ */
+int fit_check(struct operation *op, struct error *err);
+
+/*
+ * After CRIU: are the CUDA processes found, in op->group, those of the checkpoint, and all of them
+ * CHECKPOINTED? Returns 0 or negative with err (CUDA_STATE_WRONG).
+ */
+int fit_processes(const struct operation *op, struct error *err);
+
+#endif

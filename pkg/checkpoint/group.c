@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "checkpoint/group.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/backoff.h"
+#include "proc/procfs.h"
+
+/* Two looks at the process list must agree; a container that forks CUDA processes faster than we
+ * can lock them has no moment to checkpoint. */
+#define DISCOVERIES_MAX 8
+/* How long after the driver's own lock time-out its answer may take. */
+#define LOCK_SLACK  (2 * NSEC_PER_SEC)
+#define PAUSE_FIRST (20 * NSEC_PER_MSEC)
+#define PAUSE_MAX   (2 * NSEC_PER_SEC)
+
+struct member {
+	struct gpu_member pub;
+	struct gpu_group *g;
+	struct gpu_call call;
+	enum gpu_op op; /* of the call */
+	struct list node;
+};
+
+/* A process that may or may not be one of CUDA's. */
+struct candidate {
+	struct gpu_group *g;
+	pid_t pid;
+	uint64_t start_time;
+	struct gpu_call call;
+	struct list node;
+};
+
+struct gpu_group {
+	struct loop *loop;
+	struct gpu_worker *worker;
+	gpu_group_lister list;
+	void *list_data;
+	struct list members; /* struct member, in the order of discovery */
+	size_t n;
+	struct list candidates;
+	struct gpu_memory memory;
+	struct gpu_call memory_call;
+	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
+	uint32_t n_pairs;
+
+	/* The call under way. */
+	gpu_group_done done;
+	void *data;
+	nsec_t deadline;
+	bool canceled;
+	struct error err;   /* the first failure; code 0 = none */
+	size_t pending;     /* driver calls open */
+	void (*next)(struct gpu_group *g);
+	struct timer timer; /* begins, pauses */
+	size_t n_before;    /* members before a discovery */
+	unsigned int discoveries;
+	struct backoff backoff;
+	enum gpu_op last_op; /* recover: the last thing done, 0 = nothing yet */
+	pid_t pids[GPU_PIDS_MAX];
+};
+
+/* --- the skeleton: passes over all members -------------------------------------------------- */
+
+static void finish(struct gpu_group *g)
+{
+	gpu_group_done done = g->done;
+
+	g->done = NULL;
+	done(g->data, g->err.code, &g->err);
+}
+
+static void run_next(struct timer *t)
+{
+	struct gpu_group *g = container_of(t, struct gpu_group, timer);
+
+	g->next(g);
+}
+
+/* Calls next() from the loop, when the calls begun have ended or there are none. */
+static void then(struct gpu_group *g, void (*next)(struct gpu_group *g))
+{
+	g->next = next;
+	if (!g->pending)
+		timer_set(g->loop, &g->timer, time_now(), run_next);
+}
+
+static void one_less(struct gpu_group *g)
+{
+	g->pending--;
+	if (!g->pending && g->next)
+		timer_set(g->loop, &g->timer, time_now(), run_next);
+}
+
+static void note(struct gpu_group *g, const struct error *err)
+{
+	if (g->err.code == 0)
+		g->err = *err;
+}
+
+static void begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data,
+		  void (*first)(struct gpu_group *g))
+{
+	assert(!g->done && !g->pending);
+	g->deadline = deadline;
+	g->done = done;
+	g->data = data;
+	g->canceled = false;
+	g->err = ERROR_NULL;
+	g->discoveries = 0;
+	g->backoff = BACKOFF(PAUSE_FIRST, PAUSE_MAX);
+	then(g, first);
+}
+
+static bool failed(const struct gpu_group *g)
+{
+	return g->err.code != 0;
+}
+
+static void call_done(struct gpu_call *call)
+{
+	struct member *m = container_of(call, struct member, call);
+	struct gpu_group *g = m->g;
+
+	if (call->gone || call->result == -ESRCH)
+		m->pub.gone = true;
+	else if (call->result < 0)
+		note(g, &call->err);
+	if (m->op == GPU_OP_STATE && (call->result == 0 || call->result == -ENOTRECOVERABLE))
+		m->pub.state = call->state;
+	one_less(g);
+}
+
+typedef bool (*wants)(const struct gpu_member *m);
+
+static bool living(const struct gpu_member *m)
+{
+	return !m->gone;
+}
+
+static bool in_running(const struct gpu_member *m)
+{
+	return !m->gone && m->state == CUDA_STATE_RUNNING;
+}
+
+static bool in_locked(const struct gpu_member *m)
+{
+	return !m->gone && m->state == CUDA_STATE_LOCKED;
+}
+
+static bool in_checkpointed(const struct gpu_member *m)
+{
+	return !m->gone && m->state == CUDA_STATE_CHECKPOINTED;
+}
+
+static void issue(struct gpu_group *g, struct member *m, enum gpu_op op)
+{
+	struct gpu_worker *w = g->worker;
+	nsec_t now = time_now(), left = g->deadline > now ? g->deadline - now : NSEC_PER_MSEC;
+
+	m->op = op;
+	m->call.start_time = m->pub.start_time;
+	switch (op) {
+	case GPU_OP_STATE:
+		gpu_worker_state_of(w, &m->call, m->pub.pid, g->deadline, call_done);
+		break;
+	case GPU_OP_LOCK:
+		gpu_worker_lock(w, &m->call, m->pub.pid, left, time_add(g->deadline, LOCK_SLACK),
+				call_done);
+		break;
+	case GPU_OP_CHECKPOINT:
+		gpu_worker_checkpoint(w, &m->call, m->pub.pid, g->deadline, call_done);
+		break;
+	case GPU_OP_RESTORE:
+		gpu_worker_restore(w, &m->call, m->pub.pid, g->n_pairs ? g->pairs : NULL,
+				   g->n_pairs, g->deadline, call_done);
+		break;
+	case GPU_OP_UNLOCK:
+		gpu_worker_unlock(w, &m->call, m->pub.pid, g->deadline, call_done);
+		break;
+	default:
+		assert(!"an operation of a group");
+	}
+	g->pending++;
+}
+
+/* One driver call for each member that is to have it, all at the same time; then next(). */
+static void pass(struct gpu_group *g, enum gpu_op op, wants which,
+		 void (*next)(struct gpu_group *g))
+{
+	struct member *m;
+
+	g->next = NULL; /* not before all have been issued */
+	list_for_each(m, &g->members, node)
+		if (which(&m->pub))
+			issue(g, m, op);
+	then(g, next);
+}
+
+/* Are all that live in the state wanted? Else notes which one is not. */
+static bool all_in(struct gpu_group *g, unsigned int state)
+{
+	const struct member *m;
+	struct error err = ERROR_NULL;
+
+	list_for_each(m, &g->members, node) {
+		if (m->pub.gone || m->pub.state == state)
+			continue;
+		(void)error_reason(&err,
+				   m->pub.state == CUDA_STATE_FAILED ? REASON_CUDA_STATE_LOST
+								     : REASON_CUDA_STATE_WRONG,
+				   -EPROTO, "process %d (%s) is %s, it should be %s", m->pub.pid,
+				   m->pub.name, gpu_state_name(m->pub.state),
+				   gpu_state_name(state));
+		note(g, &err);
+		return false;
+	}
+	return true;
+}
+
+/* --- who is there --------------------------------------------------------------------------- */
+
+static struct member *find(const struct gpu_group *g, pid_t pid, uint64_t start_time)
+{
+	struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (m->pub.pid == pid && m->pub.start_time == start_time)
+			return m;
+	return NULL;
+}
+
+int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
+{
+	struct member *m;
+
+	if (find(g, pid, start_time))
+		return 0;
+	if (g->n >= GPU_GROUP_MAX)
+		return -E2BIG;
+	m = calloc(1, sizeof(*m));
+	if (!m)
+		return -ENOMEM;
+	m->g = g;
+	m->pub = (struct gpu_member){ .pid = pid,
+				      .start_time = start_time,
+				      .vram_bytes = GPU_BYTES_UNKNOWN };
+	/* For people only; a process that leaves meanwhile is found out by the next call. */
+	(void)procfs_name(pid, m->pub.name, sizeof(m->pub.name));
+	(void)procfs_ns_pid(pid, &m->pub.ns_pid);
+	list_append(&g->members, &m->node);
+	g->n++;
+	return 0;
+}
+
+static void forget_candidates(struct gpu_group *g)
+{
+	struct candidate *c;
+
+	while ((c = list_first(&g->candidates, struct candidate, node))) {
+		gpu_call_forget(&c->call);
+		list_remove(&c->node);
+		free(c);
+	}
+}
+
+static void probed(struct gpu_call *call)
+{
+	struct candidate *c = container_of(call, struct candidate, call);
+	struct gpu_group *g = c->g;
+	struct error err = ERROR_NULL;
+	int r = 0;
+
+	if (call->result == 0 && call->restore_tid)
+		r = gpu_group_add(g, c->pid, c->start_time);
+	if (r < 0) {
+		(void)error_sys(&err, r, "keep CUDA process %d", c->pid);
+		note(g, &err);
+	}
+	/* "I could not find out" is not "no": the image would lack its GPU memory. */
+	if (call->result < 0 && call->result != -ESRCH && !call->gone)
+		note(g, &call->err);
+	list_remove(&c->node);
+	free(c);
+	one_less(g);
+}
+
+static void discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
+{
+	ssize_t n = g->list(g->list_data, g->pids, GPU_PIDS_MAX);
+	struct error err = ERROR_NULL;
+
+	g->n_before = g->n;
+	g->discoveries++;
+	g->next = NULL;
+	if (n < 0) {
+		(void)error_sys(&err, (int)n, "list the container's processes");
+		note(g, &err);
+		n = 0;
+	}
+	for (ssize_t i = 0; i < n; i++) {
+		struct candidate *c;
+		uint64_t start;
+
+		if (procfs_start_time(g->pids[i], &start) < 0 || find(g, g->pids[i], start))
+			continue; /* gone already, or known */
+		c = calloc(1, sizeof(*c));
+		if (!c) {
+			(void)error_set(&err, -ENOMEM, "out of memory");
+			note(g, &err);
+			break;
+		}
+		c->g = g;
+		c->pid = g->pids[i];
+		c->start_time = c->call.start_time = start;
+		list_append(&g->candidates, &c->node);
+		g->pending++;
+		gpu_worker_probe(g->worker, &c->call, c->pid, g->deadline, probed);
+	}
+	then(g, next);
+}
+
+static void discover_only(struct gpu_group *g)
+{
+	discover(g, finish);
+}
+
+void gpu_group_discover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	begin(g, deadline, done, data, discover_only);
+}
+
+static void look_only(struct gpu_group *g)
+{
+	pass(g, GPU_OP_STATE, living, finish);
+}
+
+void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	begin(g, deadline, done, data, look_only);
+}
+
+/* --- lock ----------------------------------------------------------------------------------- */
+
+static void memory_done(struct gpu_call *call)
+{
+	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
+	const struct gpu_memory *mem = &g->memory;
+	struct member *m;
+
+	if (call->result < 0)
+		g->memory.n_devices = g->memory.n_processes = 0; /* NVML tells, it decides nothing */
+	for (uint32_t i = 0; i < mem->n_processes; i++) {
+		list_for_each(m, &g->members, node) {
+			if (m->pub.pid != mem->processes[i].pid)
+				continue;
+			m->pub.devices |= 1U << mem->processes[i].device;
+			if (mem->processes[i].bytes == GPU_BYTES_UNKNOWN)
+				continue;
+			if (m->pub.vram_bytes == GPU_BYTES_UNKNOWN)
+				m->pub.vram_bytes = 0;
+			m->pub.vram_bytes += mem->processes[i].bytes;
+		}
+	}
+	one_less(g);
+}
+
+/* While all are locked nobody allocates, so this is what will be saved. */
+static void measure(struct gpu_group *g)
+{
+	if (failed(g) || !all_in(g, CUDA_STATE_LOCKED) || !g->n) {
+		finish(g);
+		return;
+	}
+	g->next = NULL;
+	g->pending++;
+	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
+	then(g, finish);
+}
+
+static void lock_found(struct gpu_group *g);
+
+static void lock_again(struct gpu_group *g)
+{
+	if (failed(g))
+		finish(g);
+	else
+		discover(g, lock_found);
+}
+
+static void lock_new(struct gpu_group *g)
+{
+	const struct member *m;
+	struct error err = ERROR_NULL;
+
+	list_for_each(m, &g->members, node) {
+		/* Ours are LOCKED by now, new ones must be RUNNING: else somebody else is at it. */
+		if (m->pub.gone || m->pub.state == CUDA_STATE_RUNNING ||
+		    (g->discoveries > 1 && m->pub.state == CUDA_STATE_LOCKED))
+			continue;
+		(void)error_reason(&err,
+				   m->pub.state == CUDA_STATE_FAILED ? REASON_CUDA_STATE_LOST
+								     : REASON_CUDA_STATE_WRONG,
+				   -EBUSY,
+				   "process %d (%s) is %s before the lock: is another tool at work "
+				   "on it?",
+				   m->pub.pid, m->pub.name, gpu_state_name(m->pub.state));
+		note(g, &err);
+	}
+	if (failed(g))
+		finish(g);
+	else
+		pass(g, GPU_OP_LOCK, in_running, lock_again);
+}
+
+static void lock_found(struct gpu_group *g)
+{
+	struct error err = ERROR_NULL;
+
+	if (failed(g)) {
+		finish(g);
+		return;
+	}
+	/* Nobody new: all have been locked. Look, do not believe. */
+	if (g->discoveries > 1 && g->n == g->n_before) {
+		pass(g, GPU_OP_STATE, living, measure);
+		return;
+	}
+	if (g->discoveries > DISCOVERIES_MAX) {
+		(void)error_reason(&err, REASON_CUDA_LOCK_FAILED, -EAGAIN,
+				   "new CUDA processes appear faster than they can be locked");
+		note(g, &err);
+		finish(g);
+		return;
+	}
+	pass(g, GPU_OP_STATE, living, lock_new);
+}
+
+static void lock_begin(struct gpu_group *g)
+{
+	discover(g, lock_found);
+}
+
+void gpu_group_lock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	begin(g, deadline, done, data, lock_begin);
+}
+
+/* --- save ----------------------------------------------------------------------------------- */
+
+static void save_alone(struct gpu_group *g)
+{
+	struct error err = ERROR_NULL;
+
+	if (!failed(g) && g->n != g->n_before) {
+		(void)error_reason(&err, REASON_CUDA_LOCK_FAILED, -EAGAIN,
+				   "a process became a CUDA process while the others were saved");
+		note(g, &err);
+	}
+	finish(g);
+}
+
+static void save_verify(struct gpu_group *g)
+{
+	if (failed(g) || !all_in(g, CUDA_STATE_CHECKPOINTED))
+		finish(g);
+	else
+		discover(g, save_alone);
+}
+
+static void save_look(struct gpu_group *g)
+{
+	if (failed(g))
+		finish(g);
+	else
+		pass(g, GPU_OP_STATE, living, save_verify);
+}
+
+static void save_begin(struct gpu_group *g)
+{
+	pass(g, GPU_OP_CHECKPOINT, living, save_look);
+}
+
+void gpu_group_save(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	begin(g, deadline, done, data, save_begin);
+}
+
+/* --- restore, unlock ------------------------------------------------------------------------ */
+
+static void restore_verify(struct gpu_group *g)
+{
+	if (!failed(g))
+		(void)all_in(g, CUDA_STATE_LOCKED);
+	finish(g);
+}
+
+static void restore_look(struct gpu_group *g)
+{
+	if (failed(g))
+		finish(g);
+	else
+		pass(g, GPU_OP_STATE, living, restore_verify);
+}
+
+static void restore_begin(struct gpu_group *g)
+{
+	pass(g, GPU_OP_RESTORE, living, restore_look);
+}
+
+void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,
+		       nsec_t deadline, gpu_group_done done, void *data)
+{
+	assert(n_pairs <= GPU_DEVICES_MAX);
+	if (n_pairs)
+		memcpy(g->pairs, pairs, n_pairs * sizeof(*pairs));
+	g->n_pairs = n_pairs;
+	begin(g, deadline, done, data, restore_begin);
+}
+
+static void unlock_verify(struct gpu_group *g)
+{
+	if (!failed(g))
+		(void)all_in(g, CUDA_STATE_RUNNING);
+	finish(g);
+}
+
+static void unlock_look(struct gpu_group *g)
+{
+	if (failed(g))
+		finish(g);
+	else
+		pass(g, GPU_OP_STATE, living, unlock_verify);
+}
+
+static void unlock_begin(struct gpu_group *g)
+{
+	pass(g, GPU_OP_UNLOCK, living, unlock_look);
+}
+
+void gpu_group_unlock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	begin(g, deadline, done, data, unlock_begin);
+}
+
+/* --- recover -------------------------------------------------------------------------------- */
+
+static void recover_look(struct gpu_group *g);
+
+static bool any(const struct gpu_group *g, wants which)
+{
+	const struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (which(&m->pub))
+			return true;
+	return false;
+}
+
+static bool lost(const struct gpu_member *m)
+{
+	return !m->gone && m->state == CUDA_STATE_FAILED;
+}
+
+static void try_again(struct timer *t)
+{
+	struct gpu_group *g = container_of(t, struct gpu_group, timer);
+
+	g->err = ERROR_NULL;
+	g->last_op = 0;
+	recover_look(g);
+}
+
+/* A step went wrong: once more after a pause, while there is time. */
+static void recover_later(struct gpu_group *g)
+{
+	nsec_t at = time_add(time_now(), backoff_next(&g->backoff));
+
+	if (g->canceled || at >= g->deadline || any(g, lost)) {
+		finish(g);
+		return;
+	}
+	timer_set(g->loop, &g->timer, at, try_again);
+}
+
+static void recover_pass(struct gpu_group *g, enum gpu_op op, wants which)
+{
+	struct error err = ERROR_NULL;
+
+	/* It was done, the driver said so, and nothing has changed: do not do it for ever. */
+	if (g->last_op == op) {
+		g->last_op = 0;
+		(void)error_reason(&err, REASON_CUDA_STATE_WRONG, -EPROTO,
+				   "the driver reports that %s succeeded, but the state is as before",
+				   gpu_op_name(op));
+		note(g, &err);
+		recover_later(g);
+		return;
+	}
+	g->last_op = op;
+	pass(g, op, which, recover_look);
+}
+
+static void recover_looked(struct gpu_group *g)
+{
+	if (failed(g) || any(g, lost)) {
+		if (!failed(g))
+			(void)all_in(g, CUDA_STATE_RUNNING); /* says which one */
+		recover_later(g);
+		return;
+	}
+	/* All have their memory back before any goes on: they may be waiting for each other. */
+	if (any(g, in_checkpointed))
+		recover_pass(g, GPU_OP_RESTORE, in_checkpointed);
+	else if (any(g, in_locked))
+		recover_pass(g, GPU_OP_UNLOCK, in_locked);
+	else if (all_in(g, CUDA_STATE_RUNNING))
+		finish(g);
+	else
+		recover_later(g); /* a state from the future */
+}
+
+static void recover_look(struct gpu_group *g)
+{
+	if (failed(g))
+		recover_later(g);
+	else
+		pass(g, GPU_OP_STATE, living, recover_looked);
+}
+
+void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	g->last_op = 0;
+	begin(g, deadline, done, data, recover_look);
+}
+
+/* --- the rest ------------------------------------------------------------------------------- */
+
+void gpu_group_cancel(struct gpu_group *g)
+{
+	struct candidate *c;
+	struct member *m;
+
+	if (!g->done)
+		return;
+	g->canceled = true;
+	list_for_each(c, &g->candidates, node)
+		gpu_call_cancel(&c->call);
+	list_for_each(m, &g->members, node)
+		gpu_call_cancel(&m->call);
+	gpu_call_cancel(&g->memory_call);
+}
+
+int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *worker,
+		  gpu_group_lister list, void *data)
+{
+	struct gpu_group *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return -ENOMEM;
+	g->loop = loop;
+	g->worker = worker;
+	g->list = list;
+	g->list_data = data;
+	list_init(&g->members);
+	list_init(&g->candidates);
+	*ret = g;
+	return 0;
+}
+
+void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data)
+{
+	assert(!g->done);
+	g->list = list;
+	g->list_data = data;
+}
+
+void gpu_group_free(struct gpu_group *g)
+{
+	struct member *m;
+
+	if (!g)
+		return;
+	timer_cancel(&g->timer);
+	forget_candidates(g);
+	gpu_call_forget(&g->memory_call);
+	while ((m = list_first(&g->members, struct member, node))) {
+		gpu_call_forget(&m->call);
+		list_remove(&m->node);
+		free(m);
+	}
+	free(g);
+}
+
+size_t gpu_group_size(const struct gpu_group *g)
+{
+	return g->n;
+}
+
+const struct gpu_member *gpu_group_member(const struct gpu_group *g, size_t i)
+{
+	const struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (i-- == 0)
+			return &m->pub;
+	return NULL;
+}
+
+const struct gpu_memory *gpu_group_memory(const struct gpu_group *g)
+{
+	return &g->memory;
+}
+
+uint64_t gpu_group_vram_bytes(const struct gpu_group *g)
+{
+	const struct member *m;
+	uint64_t sum = 0;
+
+	list_for_each(m, &g->members, node)
+		if (m->pub.vram_bytes != GPU_BYTES_UNKNOWN)
+			sum += m->pub.vram_bytes;
+	return sum;
+}

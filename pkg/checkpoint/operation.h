@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An operation on the GPU state of one container: checkpoint, restore, suspend. What all kinds
+ * share: who asked, the order to the shim that is under way, deadlines, the timeline, the CUDA
+ * processes, and the end. The kinds are tables of steps: checkpoint.c, restore.c.
+ *
+ * The agent conducts. What only the shim can do (freeze, run CRIU through the OCI runtime, end the
+ * container) is ordered from the host, whoever that is; what only the agent's containerd client can
+ * do (the changed files) likewise.
+ */
+#ifndef KYB_CHECKPOINT_OPERATION_H
+#define KYB_CHECKPOINT_OPERATION_H
+
+#include <sys/types.h>
+
+#include "artifact/store.h"
+#include "base/arena.h"
+#include "base/backoff.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/freezer.h"
+#include "checkpoint/group.h"
+#include "checkpoint/phase.h"
+#include "checkpoint/slots.h"
+#include "event/flow.h"
+
+/* Numbers of enum Order in agent.proto. */
+enum order {
+	ORDER_NONE = 0,
+	ORDER_QUIESCE = 1,
+	ORDER_DUMP = 2,
+	ORDER_THAW = 3,
+	ORDER_EXIT = 4,
+	ORDER_RESTORE = 5,
+	ORDER_FREEZE = 6,
+	ORDER_RELEASE = 7,
+};
+
+/* Numbers of enum Status. */
+enum operation_status {
+	OPERATION_WORKING = 1,
+	OPERATION_OK = 2,
+	OPERATION_FAILED = 3,
+	OPERATION_DEGRADED = 4,
+};
+
+struct seat_group {
+	const char *name;
+	const char *const *seats;
+	size_t n_seats;
+	const char *const *gpu_uuids;
+	size_t n_gpu_uuids;
+	const char *const *device_paths;
+	size_t n_device_paths;
+};
+
+/* What all operations of a node share. The agent owns it. */
+struct node {
+	struct loop *loop;
+	struct gpu_worker *worker;
+	struct store *store;
+	const struct bulk_env *bulk;
+	const struct cgroup_host *cgroups;
+	nsec_t timeouts[PHASE_COUNT];
+	nsec_t operation_timeout; /* where the caller sets none; also the most he may set */
+	struct slots criu;
+	const struct seat_group *groups;
+	size_t n_groups;
+	struct list operations;
+	unsigned int max_operations;
+	struct list prepared; /* checkpoints verified for a restore to come */
+	struct list degraded; /* containers whose GPU memory could not be brought back yet */
+};
+
+struct operation;
+
+/* Whoever carries out what the agent cannot: the shim at the other end of the stream. */
+struct operation_host {
+	/* Gives an order; operation_order_done() follows. Not called once the host is lost. */
+	void (*order)(struct operation *op, enum order order);
+	/* Phase or progress have changed. */
+	void (*update)(struct operation *op);
+	/*
+	 * Optional: saves the container's changed files into op->work, or puts those of op->pin
+	 * back into the new container. Returns as a step's run() does; after FLOW_WAIT
+	 * operation_rootfs_done() follows. NULL: somebody else does that.
+	 */
+	int (*rootfs)(struct operation *op, struct error *err);
+	void (*rootfs_cancel)(struct operation *op);
+	/* It is over. op is freed after this returns. */
+	void (*finished)(struct operation *op, enum operation_status status,
+			 const struct error *err);
+};
+
+enum operation_kind { OPERATION_CHECKPOINT, OPERATION_RESTORE, OPERATION_PREPARE };
+
+/* Who asks for what. Strings are never NULL, "" = not known. */
+struct operation_request {
+	enum operation_kind kind;
+	const char *container_id, *ns, *pod_uid, *pod_name, *pod_namespace, *sandbox_id,
+		*container_name, *bundle, *runtime;
+	const char *gpu_group, *gpu_seat, *group_annotation, *seat_annotation, *seat_generation;
+	const char *const *device_paths;
+	size_t n_device_paths;
+	const char *const *visible_devices;
+	size_t n_visible_devices;
+	bool gpu;
+	pid_t task_pid;
+	uint64_t timeout_ms; /* 0 = the node's own */
+	/* checkpoint */
+	bool exit, paused;
+	const char *image_path, *work_path; /* image_path also for a restore */
+	const char *ref;                    /* in the store; "" = image_path */
+	const char *const *runtime_flags;
+	size_t n_runtime_flags;
+	/* What is known from elsewhere (containerd) about the container, for the description. */
+	const char *image, *image_digest, *snapshotter, *parent_chain_id, *runtime_type;
+};
+
+#define OPERATION_TIMES_MAX  64
+#define OPERATION_DETAIL_MAX 32
+
+struct operation {
+	struct node *node;
+	struct list node_link;
+	struct operation_request req; /* in mem */
+	struct arena mem;
+	const struct operation_host *host;
+	void *host_data;
+	bool host_lost;
+	const struct flow_ops *flows; /* of the kind */
+	struct flow flow;
+	nsec_t begun, deadline;
+	nsec_t patience; /* deadline of the request, while deadline is out of force */
+	enum phase phase;
+	enum order order; /* under way */
+	uint64_t bytes_done, bytes_total; /* progress of the present phase */
+	struct phase_time times[OPERATION_TIMES_MAX];
+	size_t n_times;
+	bool cuda_done, criu_done;
+	bool dumping; /* the order to dump was given: the container may be frozen */
+	struct gpu_group *group; /* NULL: no GPU to take care of */
+	struct cgroup cgroup;
+	struct freezer freezer;
+	void (*thawed)(struct operation *op, int r, const struct error *err);
+	struct slot slot;
+	struct bulk bulk;
+	struct timer timer;
+	struct store_work work; /* checkpoint: what is being made; fd -1 = none */
+	struct store_pin pin;   /* restore: what is being used */
+	int image_fd;           /* restore from an image directory; -1 = none */
+	bool restoring;         /* the order to restore was given */
+	char image_path[PATH_MAX], work_path[PATH_MAX]; /* of the order to dump or restore */
+	struct metadata metadata;   /* restore: of the checkpoint */
+	struct arena metadata_mem;
+	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
+	uint32_t n_pairs;
+	struct gpu_memory memory;   /* restore: what is free where, before it begins */
+	struct gpu_call memory_call;
+	pid_t task_pid;             /* restore: the new init */
+	enum phase failed_phase;
+	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
+	size_t n_detail;
+	enum operation_status status;
+	struct error outcome;
+	struct error canceled; /* by operation_cancel() */
+	struct error after;    /* checkpoint: what went wrong with the container since the dump */
+	struct job end;
+	unsigned int attempts;
+	struct backoff backoff;
+};
+
+/*
+ * Begins an operation; req is copied. host->finished() follows, never from inside here. Returns 0
+ * or negative with err and a reason (BUSY: another one runs on this container); then finished()
+ * is not called.
+ */
+int operation_start(struct node *node, const struct operation_request *req,
+		    const struct operation_host *host, void *host_data, struct operation **ret,
+		    struct error *err);
+
+/* The host has carried out an order: r = 0, or negative with err. */
+void operation_order_done(struct operation *op, enum order order, int r, const struct error *err,
+			  pid_t task_pid);
+void operation_rootfs_done(struct operation *op, int r, const struct error *err);
+/* The host is gone: everything is undone as far as possible without it. */
+void operation_host_lost(struct operation *op);
+/* The caller does not want it any more. */
+void operation_cancel(struct operation *op, const struct error *why);
+
+/* The operation on this container, or NULL. */
+struct operation *operation_find(const struct node *node, const char *ns, const char *container_id);
+
+/* Keeps a line that explains the failure to a person; copied. */
+void operation_add_detail(struct operation *op, const char *line);
+
+/* --- for the kinds -------------------------------------------------------------------------- */
+
+extern const struct flow_ops checkpoint_flow, checkpoint_exit_flow, restore_flow, prepare_flow;
+
+struct operation *operation_of_flow(struct flow *f);
+
+/* Gives an order and waits for its end: returns as a step's run() does. */
+int operation_order(struct operation *op, enum order order, struct error *err);
+/* A gpu_group_done that ends the wait of the present step; data is the operation. */
+void operation_group_done(void *data, int r, const struct error *err);
+/* When the present step's time is over (absolute), and how much of it is left. */
+nsec_t operation_step_deadline(const struct operation *op);
+nsec_t operation_step_left(const struct operation *op);
+/* flow_ops.timeout and .observe of all kinds. */
+nsec_t operation_timeout(struct flow *f, const struct flow_step *step);
+void operation_observe(struct flow *f, const struct flow_step *step, enum flow_event event,
+		       const struct error *err);
+/* Ends the operation at the end of this round: host->finished(), then it is freed. */
+void operation_finish(struct operation *op, enum operation_status status,
+		      const struct error *err);
+/* Watches op->image_path grow, for the progress of a dump. */
+void operation_watch_size(struct operation *op);
+void operation_unwatch(struct operation *op);
+
+/* Lists the container's processes, for a group; data is the operation. */
+ssize_t operation_list_pids(void *data, pid_t *pids, size_t max);
+/* Finds op->cgroup and makes op->group, if a GPU is concerned. Returns 0 or negative with err. */
+int operation_find_processes(struct operation *op, pid_t pid, struct error *err);
+
+/* Thaws without the host's help; done() follows from the loop. A container that is gone is fine. */
+void operation_thaw(struct operation *op,
+		    void (*done)(struct operation *op, int r, const struct error *err));
+
+/* preflight.c: checks that touch nothing. Returns 0 or negative with err. */
+int preflight_seat(const struct node *node, const struct operation_request *req,
+		   struct error *err);
+int preflight_pod(const struct operation_request *req, const struct cgroup *cg, struct error *err);
+int preflight_driver(const struct node *node, const struct operation_request *req,
+		     struct error *err);
+
+#endif

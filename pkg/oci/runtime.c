@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/path.h"
+#include "oci/runtime_log.h"
+#include "proc/command.h"
+
+#define DEFAULT_ROOT   "/run/containerd/runc"
+#define DEFAULT_BINARY "runc"
+#define ARGS_MAX       64
+
+/* Nothing of what runc does takes this long unless it hangs; hooks may take a while. */
+#define COMMAND_TIME_MAX (600 * NSEC_PER_SEC)
+
+struct runtime_call {
+	struct command cmd;
+	struct runtime *rt;
+	const char *what; /* "OCI runtime create failed" */
+	off_t mark; /* where the log ended before */
+	/* Optional: turns a failure into what the caller is to see; may say that it is none. */
+	int (*judge)(struct runtime_call *call, int r, struct error *err);
+	runtime_result done; /* NULL: forgotten */
+	void *data;
+};
+
+/* --- the runtime of a container ------------------------------------------------------------- */
+
+/* "a/b" */
+static char *joined(const char *a, const char *b)
+{
+	char buf[PATH_MAX];
+
+	return path_printf(buf, sizeof(buf), "%s/%s", a, b) < 0 ? NULL : strdup(buf);
+}
+
+static bool given(const char *s)
+{
+	return s && *s;
+}
+
+static bool named_crun(const char *binary)
+{
+	const char *slash = strrchr(binary, '/');
+
+	return strcmp(slash ? slash + 1 : binary, "crun") == 0;
+}
+
+int runtime_init(struct runtime *rt, struct loop *loop, struct reaper *reaper, const char *binary,
+		 const char *root, const char *ns, const char *bundle, const char *id,
+		 bool systemd_cgroup)
+{
+	*rt = (struct runtime){ .loop = loop, .reaper = reaper, .systemd_cgroup = systemd_cgroup };
+	rt->binary = strdup(given(binary) ? binary : DEFAULT_BINARY);
+	rt->root = joined(given(root) ? root : DEFAULT_ROOT, ns);
+	rt->bundle = strdup(bundle);
+	rt->id = strdup(id);
+	rt->log = joined(bundle, "log.json");
+	if (!rt->binary || !rt->root || !rt->bundle || !rt->id || !rt->log) {
+		runtime_done(rt);
+		return -ENOMEM;
+	}
+	rt->crun = named_crun(rt->binary);
+	return 0;
+}
+
+void runtime_done(struct runtime *rt)
+{
+	free(rt->binary);
+	free(rt->root);
+	free(rt->bundle);
+	free(rt->id);
+	free(rt->log);
+	*rt = (struct runtime){ 0 };
+}
+
+/* --- command lines -------------------------------------------------------------------------- */
+
+struct args {
+	const char *argv[ARGS_MAX + 1];
+	size_t n;
+	const char *tail; /* what follows the container's id, or NULL */
+	bool full;
+};
+
+static void add(struct args *a, const char *arg)
+{
+	if (a->n == ARGS_MAX)
+		a->full = true;
+	else
+		a->argv[a->n++] = arg;
+}
+
+static void add_flag(struct args *a, bool on, const char *flag)
+{
+	if (on)
+		add(a, flag);
+}
+
+static void add_option(struct args *a, const char *flag, const char *value)
+{
+	if (!given(value))
+		return;
+	add(a, flag);
+	add(a, value);
+}
+
+static struct args begin(const struct runtime *rt, const char *verb)
+{
+	struct args a = { .n = 0 };
+
+	add(&a, rt->binary);
+	add_option(&a, "--root", rt->root);
+	add_option(&a, "--log", rt->log);
+	add_option(&a, "--log-format", "json");
+	add_flag(&a, rt->systemd_cgroup, "--systemd-cgroup");
+	add(&a, verb);
+	return a;
+}
+
+/* --- running -------------------------------------------------------------------------------- */
+
+static bool output_has(const struct runtime_call *call, const char *text)
+{
+	return strcasestr(buf_str(&call->cmd.out), text) != NULL;
+}
+
+static int explain(struct runtime_call *call, struct error *err)
+{
+	_cleanup_buf_ struct buf how = BUF_LIMIT(ERROR_TEXT_MAX);
+	const struct command *cmd = &call->cmd;
+	struct error exit = ERROR_NULL;
+	int r = command_result(cmd, call->rt->binary, &exit);
+
+	if (r == 0)
+		return 0;
+	/* go-runc's words, with what the runtime printed behind them. */
+	if (WIFEXITED(cmd->status))
+		r = buf_printf(&how, "%s did not terminate successfully: exit status %d",
+			       call->rt->binary, WEXITSTATUS(cmd->status));
+	else
+		r = buf_append_str(&how, exit.text);
+	if (r == 0 && buf_len(&cmd->out))
+		(void)buf_printf(&how, ": %.512s", buf_str(&cmd->out));
+	r = runtime_log_failure(AT_FDCWD, call->rt->log, call->mark, call->what, buf_str(&how),
+				err);
+	if (exit.reason != REASON_NONE)
+		err->reason = exit.reason;
+	return r;
+}
+
+static void call_free(struct runtime_call *call)
+{
+	command_release(&call->cmd);
+	free(call);
+}
+
+static void ended(struct command *cmd)
+{
+	struct runtime_call *call = container_of(cmd, struct runtime_call, cmd);
+	struct error err = ERROR_NULL;
+	int r = explain(call, &err);
+
+	if (r < 0 && call->judge)
+		r = call->judge(call, r, &err);
+	if (call->done)
+		call->done(call->data, r, &err, buf_bytes(&cmd->out));
+	call_free(call);
+}
+
+struct request {
+	struct args args;
+	const char *what;
+	const struct spawn *io; /* NULL: capture what the command prints */
+	const char *const *envp;
+	const struct bytes *input;
+	nsec_t deadline; /* 0 = COMMAND_TIME_MAX from now */
+	int (*judge)(struct runtime_call *call, int r, struct error *err);
+};
+
+static int run(struct runtime *rt, struct request *req, runtime_result done, void *data,
+	       struct runtime_call **ret, struct error *err)
+{
+	struct spawn s = { 0 };
+	struct runtime_call *call;
+	int r;
+
+	add(&req->args, rt->id);
+	if (req->args.tail)
+		add(&req->args, req->args.tail);
+	if (req->args.full)
+		return error_set(err, -E2BIG, "%s: too many arguments", req->what);
+	if (req->io)
+		s = *req->io;
+	s.argv = req->args.argv;
+	s.envp = req->envp;
+	s.cwd = rt->bundle;
+	s.die_with_parent = true;
+	call = calloc(1, sizeof(*call));
+	if (!call)
+		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
+	call->rt = rt;
+	call->what = req->what;
+	call->judge = req->judge;
+	call->done = done;
+	call->data = data;
+	call->mark = runtime_log_mark(AT_FDCWD, rt->log);
+	r = command_start(&call->cmd, rt->loop, rt->reaper, &s,
+			  s.n_fds ? 0 : COMMAND_CAPTURE_STDOUT | COMMAND_CAPTURE_STDERR,
+			  req->input,
+			  req->deadline ? req->deadline : time_add(time_now(), COMMAND_TIME_MAX),
+			  ended, err);
+	if (r < 0) {
+		free(call);
+		return error_wrap(err, r, "%s", req->what);
+	}
+	if (ret)
+		*ret = call;
+	return 0;
+}
+
+void runtime_call_kill(struct runtime_call *call)
+{
+	command_kill(&call->cmd, SIGKILL);
+}
+
+void runtime_call_forget(struct runtime_call *call)
+{
+	call->done = NULL;
+}
+
+/* --- the verbs ------------------------------------------------------------------------------ */
+
+int runtime_create(struct runtime *rt, const struct runtime_create *args, const struct spawn *io,
+		   runtime_result done, void *data, struct runtime_call **ret, struct error *err)
+{
+	struct request req = { begin(rt, "create"), "OCI runtime create failed", io };
+
+	add_option(&req.args, "--bundle", rt->bundle);
+	add_option(&req.args, "--pid-file", args->pid_file);
+	add_option(&req.args, "--console-socket", args->console_socket);
+	add_flag(&req.args, args->no_pivot, "--no-pivot");
+	add_flag(&req.args, args->no_new_keyring, "--no-new-keyring");
+	return run(rt, &req, done, data, ret, err);
+}
+
+int runtime_start(struct runtime *rt, runtime_result done, void *data, struct error *err)
+{
+	struct request req = { begin(rt, "start"), "OCI runtime start failed" };
+
+	return run(rt, &req, done, data, NULL, err);
+}
+
+int runtime_exec(struct runtime *rt, const char *process_file, const char *pid_file,
+		 const char *console_socket, const struct spawn *io, runtime_result done,
+		 void *data, struct error *err)
+{
+	struct request req = { begin(rt, "exec"), "OCI runtime exec failed", io };
+
+	add_option(&req.args, "--process", process_file);
+	add_option(&req.args, "--console-socket", console_socket);
+	add(&req.args, "--detach");
+	add_option(&req.args, "--pid-file", pid_file);
+	return run(rt, &req, done, data, NULL, err);
+}
+
+/* containerd's mapping: pkg/process/utils.go, checkKillError(). */
+static int judge_kill(struct runtime_call *call, int r, struct error *err)
+{
+	if (output_has(call, "os: process already finished") ||
+	    output_has(call, "container not running") || output_has(call, "no such process"))
+		return error_rpc(err, RPC_NOT_FOUND, -ESRCH, "process already finished: not found");
+	if (output_has(call, "does not exist"))
+		return error_rpc(err, RPC_NOT_FOUND, -ESRCH, "no such container: not found");
+	return error_wrap(err, r, "unknown error after kill");
+}
+
+int runtime_kill(struct runtime *rt, unsigned int signo, bool all, runtime_result done, void *data,
+		 struct error *err)
+{
+	struct request req = { begin(rt, "kill"), "OCI runtime kill failed" };
+	char number[16];
+
+	req.judge = judge_kill;
+	add_flag(&req.args, all, "--all");
+	(void)snprintf(number, sizeof(number), "%u", signo);
+	req.args.tail = number;
+	return run(rt, &req, done, data, NULL, err);
+}
+
+/* After a checkpoint with exit, for instance, the runtime has removed it itself. */
+static int judge_delete(struct runtime_call *call, int r, struct error *err)
+{
+	return output_has(call, "does not exist") || strstr(err->text, "does not exist") ? 0 : r;
+}
+
+int runtime_delete(struct runtime *rt, bool force, runtime_result done, void *data,
+		   struct error *err)
+{
+	struct request req = { begin(rt, "delete"), "failed to delete task" };
+
+	req.judge = judge_delete;
+	add_flag(&req.args, force, "--force");
+	return run(rt, &req, done, data, NULL, err);
+}
+
+int runtime_pause(struct runtime *rt, runtime_result done, void *data, struct error *err)
+{
+	struct request req = { begin(rt, "pause"), "OCI runtime pause failed" };
+
+	return run(rt, &req, done, data, NULL, err);
+}
+
+int runtime_resume(struct runtime *rt, runtime_result done, void *data, struct error *err)
+{
+	struct request req = { begin(rt, "resume"), "OCI runtime resume failed" };
+
+	return run(rt, &req, done, data, NULL, err);
+}
+
+int runtime_update(struct runtime *rt, struct bytes resources, runtime_result done, void *data,
+		   struct error *err)
+{
+	struct request req = { begin(rt, "update"), "OCI runtime update failed" };
+
+	req.input = &resources;
+	add(&req.args, "--resources=-");
+	return run(rt, &req, done, data, NULL, err);
+}
+
+/*
+ * Our environment, in which CRIU looks for its plugins in an empty folder of the bundle: its own
+ * CUDA plugin would act on the same processes as the agent. runc has no option for it, but CRIU
+ * inherits the environment (criu/plugin.c, cr_plugin_init()). NULL with err on failure.
+ */
+static const char **without_plugins(const struct runtime *rt, char *variable, size_t size,
+				    struct error *err)
+{
+	static const char prefix[] = "CRIU_LIBS_DIR=";
+	const char **envp;
+	int r;
+
+	r = path_printf(variable, size, "%s%s/no-criu-plugins", prefix, rt->bundle);
+	if (r == 0 && mkdir(variable + sizeof(prefix) - 1, 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	if (r < 0) {
+		(void)error_sys(err, r, "keep CRIU's plugins out");
+		return NULL;
+	}
+	envp = spawn_environment(variable);
+	if (!envp)
+		(void)error_set(err, -ENOMEM, "out of memory");
+	return envp;
+}
+
+int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args,
+		       runtime_result done, void *data, struct runtime_call **ret,
+		       struct error *err)
+{
+	struct request req = { begin(rt, "checkpoint"), "OCI runtime checkpoint failed" };
+	_cleanup_free_ const char **envp = NULL;
+	char variable[PATH_MAX];
+
+	req.deadline = args->deadline;
+	add_option(&req.args, "--image-path", args->image_path);
+	add_option(&req.args, "--work-path", args->work_path);
+	add_option(&req.args, "--parent-path", args->parent_path);
+	add_flag(&req.args, args->tcp_established, "--tcp-established");
+	add_flag(&req.args, args->ext_unix_sk, "--ext-unix-sk");
+	add_flag(&req.args, args->shell_job, "--shell-job");
+	add_flag(&req.args, args->file_locks, "--file-locks");
+	for (size_t i = 0; i < args->n_empty_namespaces; i++)
+		add_option(&req.args, "--empty-ns", args->empty_namespaces[i]);
+	add_flag(&req.args, args->leave_running, "--leave-running");
+	if (args->no_cuda_plugin) {
+		envp = without_plugins(rt, variable, sizeof(variable), err);
+		if (!envp)
+			return err->code;
+		req.envp = envp;
+	}
+	return run(rt, &req, done, data, ret, err);
+}
+
+int runtime_restore(struct runtime *rt, const struct runtime_restore *args, const struct spawn *io,
+		    runtime_result done, void *data, struct runtime_call **ret, struct error *err)
+{
+	struct request req = { begin(rt, "restore"), "OCI runtime restore failed", io };
+	_cleanup_free_ const char **envp = NULL;
+	char variable[PATH_MAX];
+
+	req.deadline = args->deadline;
+	add_option(&req.args, "--image-path", args->image_path);
+	add_option(&req.args, "--work-path", args->work_path);
+	add_flag(&req.args, args->tcp_established, "--tcp-established");
+	add_flag(&req.args, args->ext_unix_sk, "--ext-unix-sk");
+	add_flag(&req.args, args->shell_job, "--shell-job");
+	add_flag(&req.args, args->file_locks, "--file-locks");
+	add(&req.args, "--detach");
+	add_option(&req.args, "--pid-file", args->pid_file);
+	add_option(&req.args, "--console-socket", args->console_socket);
+	/* crun's restore knows neither, and needs neither. */
+	add_flag(&req.args, args->no_pivot && !rt->crun, "--no-pivot");
+	add_flag(&req.args, !rt->crun, "--no-subreaper");
+	add_option(&req.args, "--bundle", rt->bundle);
+	if (args->no_cuda_plugin) {
+		envp = without_plugins(rt, variable, sizeof(variable), err);
+		if (!envp)
+			return err->code;
+		req.envp = envp;
+	}
+	return run(rt, &req, done, data, ret, err);
+}

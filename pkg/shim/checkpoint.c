@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checkpoint of a container. Without a GPU: the OCI runtime's, as under containerd's own shim.
+ * With a GPU, or when the agent asked for it: conducted by the agent, see gpu_checkpoint.c.
+ */
+#include "shim/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/containerd/task.pb-c.h"
+#include "base/log.h"
+#include "base/path.h"
+
+int checkpoint_work_path(struct checkpoint *ck, struct error *err)
+{
+	int r;
+
+	if (*ck->options.work_path) {
+		r = PATH_PRINTF(ck->work_path, "%s", ck->options.work_path);
+	} else {
+		r = PATH_PRINTF(ck->work_path, "%s/work/criu-work", ck->op.c->path);
+		ck->remove_work = true;
+	}
+	if (r == 0)
+		r = path_mkdirs(ck->work_path, 0700);
+	return r < 0 ? error_sys(err, r, "CRIU's work path %s", ck->work_path) : 0;
+}
+
+void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *args)
+{
+	const struct checkpoint_options *o = &ck->options;
+	const struct shim_settings *s = &ck->op.c->shim->settings;
+
+	*args = (struct runtime_checkpoint){
+		.image_path = ck->image_path,
+		.work_path = ck->work_path,
+		.parent_path = o->parent_path,
+		.tcp_established = o->open_tcp || s->checkpoint.tcp_established,
+		.ext_unix_sk = o->external_unix_sockets || s->checkpoint.ext_unix_sk,
+		.shell_job = o->terminal,
+		.file_locks = o->file_locks || s->checkpoint.file_locks,
+		.empty_namespaces = (char *const *)(uintptr_t)o->empty_namespaces,
+		.n_empty_namespaces = o->n_empty_namespaces,
+		.deadline = time_add(time_now(), s->timeouts.criu_dump),
+	};
+}
+
+void checkpoint_end(struct checkpoint *ck, int r, const struct error *err)
+{
+	if (ck->remove_work)
+		(void)path_remove_tree(AT_FDCWD, ck->work_path);
+	checkpoint_options_done(&ck->options);
+	if (r < 0)
+		log_error("checkpoint failed", F_STR("container", ck->op.c->id),
+			  F_STR("reason", reason_name(err->reason)), F_ERR(err));
+	op_end(&ck->op, r, err);
+}
+
+/* --- without a GPU -------------------------------------------------------------------------- */
+
+static void dumped(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct checkpoint *ck = data;
+	struct error mine = *err, digest = *err;
+	char line[ERROR_TEXT_MAX];
+
+	(void)output;
+	if (r < 0) {
+		/* "<first line> path= <log>": containerd's own words. */
+		(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(err->text, "\n"), err->text);
+		gpu_criu_failure(ck->op.c, ck->work_path, true, &digest);
+		(void)error_set(&mine, r, "%s path= %s/criu-dump.log", line, ck->op.c->path);
+	}
+	checkpoint_end(ck, r, &mine);
+}
+
+static void plain_checkpoint(struct checkpoint *ck)
+{
+	struct runtime_checkpoint args;
+	struct error err = ERROR_NULL;
+	int r = checkpoint_work_path(ck, &err);
+
+	checkpoint_args(ck, &args);
+	args.leave_running = !ck->options.exit;
+	args.file_locks = ck->options.file_locks; /* exactly what the client asked for */
+	args.tcp_established = ck->options.open_tcp;
+	args.ext_unix_sk = ck->options.external_unix_sockets;
+	if (r == 0)
+		r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, NULL, &err);
+	if (r < 0)
+		checkpoint_end(ck, r, &err);
+}
+
+/* --- the call ------------------------------------------------------------------------------- */
+
+static void begin(struct op *op)
+{
+	struct checkpoint *ck = container_of(op, struct checkpoint, op);
+	struct error err = ERROR_NULL;
+	int r = process_allow(op->p, "checkpoint", IN(RUNNING) | IN(PAUSED), &err);
+
+	if (r < 0)
+		checkpoint_end(ck, r, &err);
+	else if (op->c->bundle.gpu || ck->options.ref)
+		gpu_checkpoint(ck);
+	else
+		plain_checkpoint(ck);
+}
+
+void do_checkpoint(void *arg, struct ttrpc_call *call, const void *request)
+{
+	const Task__CheckpointTaskRequest *req = request;
+	const Ctd__Any *any = req->options;
+	struct error err = ERROR_NULL;
+	struct container *c = container_find(arg, req->id, &err);
+	struct checkpoint_options options;
+	struct checkpoint *ck;
+	int r = c ? 0 : -ESRCH;
+
+	if (r == 0)
+		r = checkpoint_options_parse(any ? any->type_url : "",
+					     any ? bytes_of(any->value.data, any->value.len)
+						 : bytes_of(NULL, 0),
+					     &options, &err);
+	if (r < 0) {
+		call_fail(call, &err);
+		return;
+	}
+	ck = op_new(sizeof(*ck), call, &c->init);
+	if (!ck) {
+		checkpoint_options_done(&options);
+		return;
+	}
+	ck->options = options;
+	r = PATH_PRINTF(ck->image_path, "%s",
+			*req->path ? req->path : ck->options.image_path);
+	if (r < 0) {
+		(void)error_sys(&err, r, "the image path");
+		checkpoint_end(ck, r, &err);
+		return;
+	}
+	op_enter(&ck->op, begin);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A Checkpoint call; shared by checkpoint.c and gpu_checkpoint.c. */
+#ifndef KYB_SHIM_CHECKPOINT_H
+#define KYB_SHIM_CHECKPOINT_H
+
+#include <limits.h>
+
+#include "cgroup/freezer.h"
+#include "proc/command.h"
+#include "shim/gpu.h"
+
+struct checkpoint {
+	struct op op; /* first member */
+	struct checkpoint_options options;
+	char image_path[PATH_MAX], work_path[PATH_MAX];
+	bool remove_work; /* work_path is ours */
+
+	/* With the agent. */
+	struct agent_op *agent;
+	enum agent_order order; /* being carried out; AGENT_ORDER_NONE = none */
+	nsec_t order_start;
+	struct freezer freezer;
+	struct command sync;
+	struct timer timer;
+	bool was_paused; /* containerd paused it before the call */
+	bool frozen;     /* by us, or still by containerd's pause */
+	bool over;       /* the agent has said its last word */
+	bool refreezing;
+	int result;
+	struct error err;
+	nsec_t drain_until;
+};
+
+/* Where CRIU logs: what the options say, or a folder in the bundle's work folder. Created. */
+int checkpoint_work_path(struct checkpoint *ck, struct error *err);
+/* The dump's arguments from options and settings, but for leave_running. */
+void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *args);
+/* Answers the call and frees ck. */
+void checkpoint_end(struct checkpoint *ck, int r, const struct error *err);
+
+/* Conducted by the agent. */
+void gpu_checkpoint(struct checkpoint *ck);
+
+#endif

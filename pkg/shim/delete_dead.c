@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `delete`: a shim died, or never came to life, and containerd has its bundle cleaned up. The
+ * bundle may be that of an older shim, ours or containerd's own. Everything is tried; what fails is
+ * said on stderr, which containerd logs as a warning.
+ */
+#include "shim/bootstrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "api/containerd/task.pb-c.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "event/signals.h"
+#include "mnt/mnt.h"
+#include "oci/options.h"
+#include "oci/runtime.h"
+#include "rpc/pb.h"
+#include "shim/exit_status.h"
+#include "shim/reply.h"
+
+/* containerd waits 5 s for all of it (io.containerd.timeout.shim.cleanup). */
+#define RUNTIME_MAX      (4 * NSEC_PER_SEC)
+#define UNMOUNT_PATIENCE (500 * NSEC_PER_MSEC)
+
+struct cleanup {
+	struct loop *loop;
+	struct reaper reaper;
+	struct signals signals;
+	struct timer limit;
+	bool done;
+};
+
+static void caught(struct signals *s, int signo)
+{
+	if (signo == SIGCHLD) /* SIGTERM and SIGINT are ignored: half a cleanup helps nobody */
+		reaper_sweep(&container_of(s, struct cleanup, signals)->reaper);
+}
+
+static void deleted(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct cleanup *cl = data;
+
+	(void)output;
+	if (r < 0)
+		log_warning("failed to remove the container", F_ERR(err));
+	cl->done = true;
+	loop_stop(cl->loop);
+}
+
+static void overdue(struct timer *t)
+{
+	struct cleanup *cl = container_of(t, struct cleanup, limit);
+
+	log_warning("the OCI runtime did not remove the container in time");
+	loop_stop(cl->loop);
+}
+
+/* `runtime delete --force`, which kills what still lives. */
+static int remove_container(const struct args *args, const char *bundle,
+			    const struct runtime_options *o, struct error *err)
+{
+	static const int signos[] = { SIGCHLD, SIGTERM, SIGINT, 0 };
+	struct cleanup cl = { .loop = NULL };
+	struct runtime rt = { 0 };
+	int r;
+
+	reaper_init(&cl.reaper);
+	r = loop_new(&cl.loop);
+	if (r == 0)
+		r = signals_open(cl.loop, &cl.signals, signos, caught);
+	if (r == 0)
+		r = runtime_init(&rt, cl.loop, &cl.reaper, o->binary_name, o->root, args->ns, bundle,
+				 args->id, false);
+	if (r == 0)
+		r = runtime_delete(&rt, true, deleted, &cl, err);
+	if (r == 0) {
+		timer_set(cl.loop, &cl.limit, time_now() + RUNTIME_MAX, overdue);
+		r = loop_run(cl.loop);
+	}
+	timer_cancel(&cl.limit);
+	signals_close(&cl.signals);
+	runtime_done(&rt);
+	loop_free(cl.loop);
+	return r < 0 && err->code == 0 ? error_sys(err, r, "remove the container") : r;
+}
+
+static int bundle_path(const struct args *args, char *buf)
+{
+	char cwd[PATH_MAX];
+
+	if (*args->bundle)
+		return path_printf(buf, PATH_MAX, "%s", args->bundle);
+	if (!getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	/* The call may come in the bundle of another container of the pod. */
+	*strrchr(cwd, '/') = 0;
+	return path_printf(buf, PATH_MAX, "%s/%s", cwd, args->id);
+}
+
+static int answer(int bundle_fd, struct error *err)
+{
+	Task__DeleteResponse response = TASK__DELETE_RESPONSE__INIT;
+	_cleanup_buf_ struct buf out = BUF_NULL;
+	struct exit_status st;
+	Ctd__Timestamp at;
+	int r;
+
+	exit_status_read(bundle_fd, &st);
+	response.pid = (uint32_t)st.pid;
+	response.exit_status = st.status;
+	response.exited_at = reply_time(st.exited_at, &at);
+	r = pb_pack(&response.base, &out);
+	if (r == 0)
+		r = fd_write_all(STDOUT_FILENO, buf_bytes(&out).p, buf_len(&out));
+	return r < 0 ? error_sys(err, r, "write the answer of delete") : 0;
+}
+
+int bootstrap_delete(const struct args *args, struct error *err)
+{
+	struct runtime_options options;
+	struct error problem = ERROR_NULL;
+	char bundle[PATH_MAX], rootfs[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return error_sys(err, errno, "become a subreaper");
+	r = bundle_path(args, bundle);
+	if (r == 0)
+		r = PATH_PRINTF(rootfs, "%s/rootfs", bundle);
+	if (r < 0)
+		return error_sys(err, r, "the bundle's path");
+	fd = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return error_sys(err, errno, "open the bundle %s", bundle);
+	r = runtime_options_read(fd, &options, &problem);
+	if (r < 0) {
+		log_warning("the container's options cannot be read", F_ERR(&problem));
+		runtime_options_init(&options);
+	}
+	problem = ERROR_NULL;
+	if (remove_container(args, bundle, &options, &problem) < 0)
+		log_warning("failed to remove the container", F_ERR(&problem));
+	problem = ERROR_NULL;
+	if (mnt_unmount_all(rootfs, UNMOUNT_PATIENCE, &problem) < 0)
+		log_warning("failed to unmount the root file system", F_ERR(&problem));
+	runtime_options_done(&options);
+	return answer(fd, err);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What checkpoint.c, restore.c and create.c share of talking to the agent. */
+#ifndef KYB_SHIM_GPU_H
+#define KYB_SHIM_GPU_H
+
+#include "shim/hooks/agent.h"
+#include "shim/task.h"
+
+/*
+ * Fills req with everything the container's spec says; pointers lead into the container and mem.
+ * Returns 0, or negative with err (SEAT_MISMATCH: environment and annotation disagree).
+ */
+int gpu_request(const struct container *c, enum agent_kind kind, struct arena *mem,
+		struct agent_request *req, struct error *err);
+
+/* What is left until the call's deadline, for the request; 0 = the caller set none. */
+uint64_t gpu_timeout_ms(const struct ttrpc_call *call);
+/* The deadline of the stream: the operation's, and a little for its last word. */
+nsec_t gpu_stream_deadline(const struct container *c, const struct ttrpc_call *call);
+
+/* Does Start of this container need the agent to restore it? */
+bool gpu_restores(const struct container *c);
+
+/* The flags of a dump by name, to be kept with the images and used again at the restore. */
+#define GPU_FLAGS_MAX 4
+size_t gpu_flags_name(const struct runtime_checkpoint *args, const char *flags[GPU_FLAGS_MAX]);
+void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args);
+
+/*
+ * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,
+ * where containerd's users look for it.
+ */
+void gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+		      struct error *err);
+
+#endif

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shim's half of a checkpoint with GPU: it carries out the agent's orders, one at a time, and
+ * hands back the state that containerd expects.
+ *
+ *	QUIESCE	no exec comes in any more; thaw what containerd has paused (a CUDA lock on a
+ *		frozen container would hang); sync the changed files
+ *	DUMP	freeze, empty the output pipes, let the OCI runtime dump. It leaves the container
+ *		frozen and alive, whatever is to become of it.
+ *	THAW	let it run, so that the driver can bring the GPU memory back
+ *	RELEASE	the GPU memory is back: as paused as before, and execs come in again. The image
+ *		is sealed only now, which may take a minute that nobody has to wait.
+ *	EXIT	the image is sealed: end it
+ *
+ * CRIU is started in one place, below, and only by the agent's order to dump.
+ */
+#include "shim/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/path.h"
+#include "shim/args.h"
+
+#define DRAIN_MAX  (500 * NSEC_PER_MSEC)
+#define DRAIN_STEP (2 * NSEC_PER_MSEC)
+
+static void wind_up(struct checkpoint *ck);
+
+static const struct shim_settings *settings_of(const struct checkpoint *ck)
+{
+	return &ck->op.c->shim->settings;
+}
+
+static struct loop *loop_of(const struct checkpoint *ck)
+{
+	return ck->op.c->shim->loop;
+}
+
+/* An order has been carried out, well or not. */
+static void order_done(struct checkpoint *ck, int r, const struct error *err)
+{
+	enum agent_order order = ck->order;
+
+	ck->order = AGENT_ORDER_NONE;
+	if (ck->over)
+		wind_up(ck); /* the agent went away in the middle of it */
+	else
+		agent_op_result(ck->agent, order, r, err, 0, time_now() - ck->order_start);
+}
+
+/* --- freezing ------------------------------------------------------------------------------- */
+
+static struct checkpoint *of_freezer(struct freezer *f)
+{
+	return container_of(f, struct checkpoint, freezer);
+}
+
+static void set_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
+		       void (*done)(struct freezer *f, int r, const struct error *err))
+{
+	struct error err = ERROR_NULL;
+	nsec_t deadline = time_add(time_now(), timeout);
+	int r;
+
+	ck->freezer = (struct freezer){ 0 };
+	r = freeze ? freezer_freeze(&ck->freezer, loop_of(ck), &ck->op.c->cgroup, deadline, done,
+				    &err)
+		   : freezer_thaw(&ck->freezer, loop_of(ck), &ck->op.c->cgroup, deadline, done,
+				  &err);
+	if (r < 0)
+		done(&ck->freezer, r, &err);
+}
+
+/* --- QUIESCE -------------------------------------------------------------------------------- */
+
+static void synced(struct command *cmd)
+{
+	struct checkpoint *ck = container_of(cmd, struct checkpoint, sync);
+	struct error err = ERROR_NULL;
+
+	/* The image would be as good without: its files are in the page cache of this node. */
+	if (command_result(cmd, "sync", &err) < 0)
+		log_warning("the changed files could not be synced",
+			    F_STR("container", ck->op.c->id), F_ERR(&err));
+	command_release(cmd);
+	order_done(ck, 0, NULL);
+}
+
+static void sync_files(struct checkpoint *ck)
+{
+	const struct container *c = ck->op.c;
+	const char *argv[] = { SHIM_NAME, "-namespace", c->shim->ns, "-id",	 c->id,
+			       "-bundle",	 c->path,      "sync-rootfs", NULL };
+	struct spawn s = { .program = "/proc/self/exe",
+			   .argv = argv,
+			   .die_with_parent = true };
+	struct error err = ERROR_NULL;
+
+	if (command_start(&ck->sync, loop_of(ck), &c->shim->reaper, &s, 0, NULL,
+			  time_add(time_now(), settings_of(ck)->timeouts.quiesce), synced,
+			  &err) == 0)
+		return;
+	log_warning("the changed files could not be synced", F_STR("container", c->id), F_ERR(&err));
+	order_done(ck, 0, NULL);
+}
+
+static void thawed_to_quiesce(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+
+	if (r < 0) {
+		order_done(ck, r, err);
+		return;
+	}
+	ck->frozen = false;
+	sync_files(ck);
+}
+
+/* Those execs that were being started are in. */
+static void gate_empty(struct gate *g)
+{
+	struct container *c = container_of(g, struct container, exec_gate);
+	struct checkpoint *ck = c->checkpointing;
+
+	timer_cancel(&ck->timer);
+	if (ck->frozen)
+		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
+	else
+		sync_files(ck);
+}
+
+static void gate_stuck(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
+	struct error err = ERROR_NULL;
+
+	gate_open(&ck->op.c->exec_gate);
+	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
+			   "an exec that is being started did not get ready in time");
+	order_done(ck, err.code, &err);
+}
+
+static void quiesce(struct checkpoint *ck)
+{
+	struct error err = ERROR_NULL;
+
+	if (ck->op.c->exec_gate.closed) {
+		(void)error_reason(&err, REASON_INTERNAL, -EPROTO, "the container is quiet already");
+		order_done(ck, err.code, &err);
+		return;
+	}
+	timer_set(loop_of(ck), &ck->timer,
+		  time_add(time_now(), settings_of(ck)->timeouts.quiesce), gate_stuck);
+	gate_close(&ck->op.c->exec_gate, gate_empty);
+}
+
+/* --- DUMP ----------------------------------------------------------------------------------- */
+
+static void dumped(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct checkpoint *ck = data;
+	struct error mine = *err;
+
+	(void)output;
+	if (r < 0) {
+		gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
+		if (mine.reason == REASON_NONE)
+			mine.reason = REASON_CRIU_DUMP_FAILED;
+	}
+	order_done(ck, r, &mine);
+}
+
+static void dump(struct checkpoint *ck)
+{
+	struct runtime_checkpoint args;
+	struct error err = ERROR_NULL;
+	int r;
+
+	checkpoint_args(ck, &args);
+	args.leave_running = true;
+	args.no_cuda_plugin = true;
+	/* Frozen by us: CRIU finds it so and leaves it so. */
+	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, NULL, &err);
+	if (r < 0)
+		order_done(ck, r, &err);
+}
+
+static bool all_quiet(const struct container *c)
+{
+	const struct process *p;
+
+	if (!stdio_quiet(&c->init.io))
+		return false;
+	list_for_each(p, &c->execs, node)
+		if (!stdio_quiet(&p->io))
+			return false;
+	return true;
+}
+
+/* What the container has written is on its way to the client before it is dumped. A client that
+ * does not read keeps it in the pipe, where it stays. */
+static void drain(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
+
+	if (!all_quiet(ck->op.c) && time_now() < ck->drain_until)
+		timer_set(loop_of(ck), t, time_now() + DRAIN_STEP, drain);
+	else
+		dump(ck);
+}
+
+static void frozen_to_dump(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+
+	if (r < 0) {
+		order_done(ck, r, err);
+		return;
+	}
+	ck->frozen = true;
+	ck->drain_until = time_now() + DRAIN_MAX;
+	timer_set(loop_of(ck), &ck->timer, time_now(), drain);
+}
+
+static void order_dump(struct checkpoint *ck, const struct agent_reply *reply)
+{
+	struct error err = ERROR_NULL;
+	int r;
+
+	r = PATH_PRINTF(ck->image_path, "%s", reply->image_path);
+	if (r == 0 && *reply->work_path) {
+		/* The agent's own place for logs, kept with the checkpoint. */
+		if (ck->remove_work)
+			(void)path_remove_tree(AT_FDCWD, ck->work_path);
+		ck->remove_work = false;
+		r = PATH_PRINTF(ck->work_path, "%s", reply->work_path);
+	}
+	if (r == 0)
+		r = path_mkdirs(ck->image_path, 0700);
+	if (r < 0) {
+		(void)error_reason(&err, REASON_STORE_FAILED, r, "the image folder %s: %s",
+				   ck->image_path, strerror(-r));
+		order_done(ck, r, &err);
+		return;
+	}
+	set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen_to_dump);
+}
+
+/* --- THAW, FREEZE --------------------------------------------------------------------------- */
+
+static void thawed(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+
+	if (r == -ENOENT)
+		r = 0; /* the container is gone; that is told elsewhere */
+	if (r == 0)
+		ck->frozen = false;
+	order_done(ck, r, err);
+}
+
+static void frozen(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+
+	ck->frozen = r == 0;
+	order_done(ck, r, err);
+}
+
+/* --- RELEASE -------------------------------------------------------------------------------- */
+
+static void release(struct checkpoint *ck)
+{
+	gate_open(&ck->op.c->exec_gate);
+	if (ck->was_paused && !ck->frozen)
+		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+	else
+		order_done(ck, 0, NULL);
+}
+
+/* --- EXIT ----------------------------------------------------------------------------------- */
+
+static void exit_seen(struct process *p)
+{
+	struct checkpoint *ck = p->exit_data;
+
+	p->exit_hook = NULL;
+	timer_cancel(&ck->timer);
+	order_done(ck, 0, NULL);
+}
+
+static void exit_overdue(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
+	struct error err = ERROR_NULL;
+
+	ck->op.p->exit_hook = NULL;
+	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
+			   "the container did not end after its checkpoint");
+	order_done(ck, err.code, &err);
+}
+
+static void thawed_to_exit(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+	struct process *p = ck->op.p;
+
+	if (r < 0 && r != -ENOENT) {
+		order_done(ck, r, err);
+		return;
+	}
+	ck->frozen = false;
+	if (p->exited_at) {
+		order_done(ck, 0, NULL);
+		return;
+	}
+	p->exit_hook = exit_seen;
+	p->exit_data = ck;
+	timer_set(loop_of(ck), &ck->timer, time_add(time_now(), settings_of(ck)->timeouts.exit),
+		  exit_overdue);
+}
+
+static void killed(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct checkpoint *ck = data;
+
+	(void)output;
+	if (r < 0 && err->rpc != RPC_NOT_FOUND) {
+		order_done(ck, r, err);
+		return;
+	}
+	/* Frozen processes die when they are thawed, before they run another instruction. */
+	set_freeze(ck, false, settings_of(ck)->timeouts.exit, thawed_to_exit);
+}
+
+static void order_exit(struct checkpoint *ck)
+{
+	struct error err = ERROR_NULL;
+	struct container *c = ck->op.c;
+	int r;
+
+	/* Whatever is in the container: in a pid namespace of its own all die with the init. */
+	r = runtime_kill(&c->rt, SIGKILL, !c->bundle.own_pid_namespace, killed, ck, &err);
+	if (r < 0)
+		order_done(ck, r, &err);
+}
+
+/* --- the stream ----------------------------------------------------------------------------- */
+
+static void replied(void *data, const struct agent_reply *reply)
+{
+	struct checkpoint *ck = data;
+
+	if (reply->order == AGENT_ORDER_NONE)
+		return; /* progress */
+	if (ck->order != AGENT_ORDER_NONE) {
+		log_error("the agent gives an order before the last one is done",
+			  F_STR("container", ck->op.c->id), F_INT("order", reply->order));
+		return;
+	}
+	ck->order = reply->order;
+	ck->order_start = time_now();
+	switch (reply->order) {
+	case AGENT_ORDER_QUIESCE:
+		quiesce(ck);
+		break;
+	case AGENT_ORDER_DUMP:
+		order_dump(ck, reply);
+		break;
+	case AGENT_ORDER_THAW:
+		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed);
+		break;
+	case AGENT_ORDER_FREEZE:
+		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+		break;
+	case AGENT_ORDER_RELEASE:
+		release(ck);
+		break;
+	case AGENT_ORDER_EXIT:
+		order_exit(ck);
+		break;
+	default: {
+		struct error err = ERROR_NULL;
+
+		(void)error_reason(&err, REASON_INTERNAL, -EPROTO,
+				   "order %d makes no sense in a checkpoint", (int)reply->order);
+		order_done(ck, err.code, &err);
+	}
+	}
+}
+
+static void agent_ended(void *data, int r, const struct error *err)
+{
+	struct checkpoint *ck = data;
+
+	ck->agent = NULL;
+	ck->over = true;
+	ck->result = r;
+	ck->err = *err;
+	if (ck->order == AGENT_ORDER_NONE)
+		wind_up(ck);
+	/* Else the order under way ends first: CRIU must not be torn off a container. */
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
+static void as_it_was(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = of_freezer(f);
+
+	if (r < 0 && r != -ENOENT) {
+		log_error("the container could not be brought back into the state it was in",
+			  F_STR("container", ck->op.c->id), F_ERR(err));
+		if (ck->result == 0) {
+			ck->result = r;
+			ck->err = *err;
+		}
+	}
+	checkpoint_end(ck, ck->result, &ck->err);
+}
+
+/* The container is as frozen, or as running, as containerd believes. */
+static void wind_up(struct checkpoint *ck)
+{
+	struct container *c = ck->op.c;
+	bool freeze = ck->was_paused && !c->init.exited_at && !c->init_reaped;
+
+	c->checkpointing = NULL;
+	gate_open(&c->exec_gate);
+	if (freeze != ck->frozen)
+		set_freeze(ck, freeze, settings_of(ck)->timeouts.quiesce, as_it_was);
+	else
+		checkpoint_end(ck, ck->result, &ck->err);
+}
+
+void gpu_checkpoint(struct checkpoint *ck)
+{
+	static const struct agent_ops ops = { .reply = replied, .ended = agent_ended };
+	struct container *c = ck->op.c;
+	const char *flags[GPU_FLAGS_MAX];
+	struct runtime_checkpoint args;
+	struct agent_request req;
+	struct error err = ERROR_NULL;
+	int r;
+
+	r = gpu_request(c, AGENT_CHECKPOINT, ttrpc_call_arena(ck->op.call), &req, &err);
+	if (r == 0 && !c->cgroup.host)
+		r = error_reason(&err, REASON_CONTAINER_MISSING, -ENOENT,
+				 "the container has no cgroup of its own, so its processes cannot be "
+				 "told from others");
+	if (r == 0)
+		r = checkpoint_work_path(ck, &err);
+	if (r < 0) {
+		checkpoint_end(ck, r, &err);
+		return;
+	}
+	checkpoint_args(ck, &args);
+	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
+	req.n_runtime_flags = gpu_flags_name(&args, flags);
+	req.runtime_flags = flags;
+	req.timeout_ms = gpu_timeout_ms(ck->op.call);
+	req.exit = ck->options.exit;
+	req.paused = ck->was_paused;
+	req.image_path = ck->image_path;
+	req.work_path = ck->work_path;
+	req.checkpoint_ref = ck->options.ref;
+	c->checkpointing = ck;
+	r = agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
+			  gpu_stream_deadline(c, ck->op.call), &ops, ck, &err);
+	if (r < 0) {
+		c->checkpointing = NULL;
+		checkpoint_end(ck, r, &err);
+	}
+}

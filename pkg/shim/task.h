@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a shim keeps: containers, each with an init process and execs. Internal to pkg/shim.
+ *
+ *	shim.c       the whole: start up, shut down      service.c    Task API: decode, encode
+ *	container.c  birth, look-up, reference counts    process.c    one process: state, waiters
+ *	op.c         one call on a container             exit.c       exits, in containerd's order
+ *	create.c     Create                              start.c      Start of init
+ *	exec.c       Exec, Start of an exec              delete.c     Delete
+ *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
+ *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
+ *	gpu_checkpoint.c, gpu.c  their GPU side, with the agent (hooks/)
+ */
+#ifndef KYB_SHIM_TASK_H
+#define KYB_SHIM_TASK_H
+
+#include "base/buf.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/oom.h"
+#include "conf/shim_settings.h"
+#include "event/flow.h"
+#include "event/gate.h"
+#include "event/lane.h"
+#include "event/reaper.h"
+#include "event/signals.h"
+#include "oci/bundle.h"
+#include "oci/options.h"
+#include "oci/runtime.h"
+#include "rpc/ttrpc_server.h"
+#include "shim/events.h"
+#include "shim/socket.h"
+#include "shim/stdio.h"
+
+struct shim {
+	struct loop *loop;
+	struct reaper reaper;
+	struct signals signals;
+	struct ttrpc_server *server;
+	struct publisher *publisher;
+	struct shim_settings settings;
+	struct cgroup_host cgroups;
+	const char *ns, *id, *grpc_address;
+	struct list containers;
+	const char *socket_path; /* "" = not ours to remove */
+	struct socket_id socket_id;
+	struct timer leave;
+	nsec_t leave_by; /* 0 = not leaving */
+};
+
+enum process_state {
+	PROCESS_CREATED,
+	PROCESS_CREATED_CHECKPOINT, /* Start restores it */
+	PROCESS_RUNNING,
+	PROCESS_PAUSED, /* init only */
+	PROCESS_STOPPED,
+	PROCESS_DELETED,
+};
+
+struct container;
+struct checkpoint;
+
+struct process {
+	struct container *c; /* for an exec: a counted reference */
+	unsigned int refs;   /* execs only; the init lives and dies with its container */
+	struct list node;    /* in the container's execs */
+	char *id;            /* the exec's, or the container's */
+	bool init;
+	enum process_state state;
+	pid_t pid; /* 0 = none yet */
+	struct child child;
+	struct reaper_hold hold;
+	bool starting; /* an exit is kept back until the start event is out */
+	bool exit_kept;
+	struct exit_record exit;
+	unsigned int exit_status;
+	nsec_t exited_at;  /* wall clock; 0 = has not exited */
+	bool start_failed; /* exec: Wait does not wait for it any more */
+	struct stdio io;
+	struct flow *io_flow; /* which flow waits for io */
+	struct list waiters;
+	void (*exit_hook)(struct process *p); /* told of the exit, inside the shim */
+	void *exit_data;
+	struct lane lane; /* verbs that must not overlap */
+	struct buf spec;  /* exec: JSON of its OCI Process until it is started */
+};
+
+struct container {
+	struct shim *shim;
+	unsigned int refs;
+	struct list node;
+	bool ready; /* Create has succeeded; before that nobody can see it */
+	char *id, *path; /* path: the bundle's folder */
+	struct bundle bundle;   /* what its config.json says */
+	struct bundle_intent intent;
+	struct runtime_options options;
+	struct runtime rt;
+	struct cgroup cgroup;
+	struct oom_watch oom;
+	struct process init;
+	struct list execs;
+	struct gate exec_gate; /* closed while the container is dumped */
+	struct checkpoint *checkpointing; /* by the agent; NULL = not */
+	bool pausing;
+	bool mounted;
+	bool init_reaped; /* no exec may start any more */
+	bool init_waits;  /* its exit is told once the last exec is gone */
+	unsigned int running_execs;
+	char *checkpoint; /* images to restore from, or NULL */
+	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
+};
+
+/* --- process.c ------------------------------------------------------------------------------ */
+
+/* Returns 0 or -ENOMEM. */
+int process_init(struct process *p, struct container *c, const char *id, bool init,
+		 const char *in, const char *out, const char *err, bool terminal);
+void process_done(struct process *p);
+struct process *process_ref(struct process *p);
+void process_unref(struct process *p);
+
+/* "created", "running", ... as containerd's error texts have them. */
+const char *process_state_name(const struct process *p);
+/* The only writer of p->state; logs each change. */
+void process_set_state(struct process *p, enum process_state state);
+
+/* Answers a Wait call, now or when it exits. Consumes the call. */
+void process_wait(struct process *p, struct ttrpc_call *call);
+/* The process is stopped: status and time are set, everybody who waits is answered. */
+void process_set_exited(struct process *p, const struct exit_record *rec);
+/* Answers everybody who waits, although there is no exit: its start has failed. */
+void process_release_waiters(struct process *p);
+
+/* stdio_prepare() and stdio_attach() as steps of a flow: return as a step's run() does. */
+int process_prepare_stdio(struct process *p, struct flow *f, struct error *err);
+int process_attach_stdio(struct process *p, struct flow *f);
+
+/* Reads a pid file that the runtime wrote. Returns 0 or negative with err. */
+int process_read_pid(const char *dir, const char *name, pid_t *ret, struct error *err);
+
+/* --- container.c ---------------------------------------------------------------------------- */
+
+/* A container that is not yet in the shim's list; one reference is the caller's. */
+int container_new(struct container **ret, struct shim *shim, const char *id, const char *path,
+		  struct error *err);
+struct container *container_ref(struct container *c);
+void container_unref(struct container *c);
+
+/* By id. NULL with err (RPC_NOT_FOUND) when there is none, or it is not ready. */
+struct container *container_find(struct shim *shim, const char *id, struct error *err);
+/* exec_id "" is the init. NULL with err (RPC_NOT_FOUND). */
+struct process *container_process(struct container *c, const char *exec_id, struct error *err);
+
+/* Finds the cgroup of the init, for statistics, pids, freezing and OOM events; a container may
+ * do without. */
+void container_find_cgroup(struct container *c);
+
+/* The container shows to the world: it has been created. */
+void container_publish(struct container *c);
+/* ... and is gone: the list's reference is dropped. */
+void container_retire(struct container *c);
+
+/* --- op.c ----------------------------------------------------------------------------------- */
+
+/*
+ * One call on a process of a container: holds references to both, waits for its turn in the
+ * process's lane, answers the call exactly once.
+ */
+struct op {
+	struct ttrpc_call *call;
+	struct container *c;
+	struct process *p;
+	struct lane_op lane;
+	void (*begin)(struct op *op);
+};
+
+/* size: of the struct that has op as its first member; zeroed. NULL: out of memory, and the call
+ * has been answered. */
+void *op_new(size_t size, struct ttrpc_call *call, struct process *p);
+/* Calls begin() when no other op of the process's lane is under way. */
+void op_enter(struct op *op, void (*begin)(struct op *op));
+/* These answer the call, leave the lane and free the op. */
+void op_reply(struct op *op, const ProtobufCMessage *msg);
+void op_reply_empty(struct op *op);
+void op_fail(struct op *op, const struct error *err);
+/* r < 0: op_fail(); else op_reply_empty(). */
+void op_end(struct op *op, int r, const struct error *err);
+
+/* Answers with what containerd can make sense of: a GPU reason in front of the text, and never a
+ * NOT_FOUND that does not mean the task itself. Consumes the call. */
+void call_fail(struct ttrpc_call *call, const struct error *err);
+
+/* Is verb allowed now? states: a set of IN(state). Returns 0 or negative with err. */
+#define IN(state) (1U << (PROCESS_##state))
+int process_allow(const struct process *p, const char *verb, unsigned int states,
+		  struct error *err);
+
+/* --- the verbs ------------------------------------------------------------------------------ */
+
+void do_create(void *arg, struct ttrpc_call *call, const void *request);
+void do_start(void *arg, struct ttrpc_call *call, const void *request);
+void do_exec(void *arg, struct ttrpc_call *call, const void *request);
+void do_delete(void *arg, struct ttrpc_call *call, const void *request);
+void do_kill(void *arg, struct ttrpc_call *call, const void *request);
+void do_pause(void *arg, struct ttrpc_call *call, const void *request);
+void do_resume(void *arg, struct ttrpc_call *call, const void *request);
+void do_update(void *arg, struct ttrpc_call *call, const void *request);
+void do_pids(void *arg, struct ttrpc_call *call, const void *request);
+void do_stats(void *arg, struct ttrpc_call *call, const void *request);
+void do_checkpoint(void *arg, struct ttrpc_call *call, const void *request);
+
+/* Start, by what is to be started. The op is in its lane, and is answered by these. */
+void start_init(struct op *op);    /* start.c */
+void start_exec(struct op *op);    /* exec.c */
+void start_restore(struct op *op); /* restore.c */
+
+/* --- exit.c --------------------------------------------------------------------------------- */
+
+/*
+ * From now on p's exit is handled: at once if it has happened while p->hold was in place. Call
+ * after the event that announces the process. Ends the hold.
+ */
+void exit_watch(struct process *p);
+/* Keeps an exit of p back (it is kept in p->exit) until exit_watch(). */
+void exit_keep(struct process *p);
+/* An exec that was counted as running was not started after all. */
+void exit_exec_gone(struct container *c);
+
+/* --- shim.c --------------------------------------------------------------------------------- */
+
+/* Publishes an event of this shim. topic and type are constants. */
+void shim_publish(struct shim *shim, const char *topic, const char *type,
+		  const ProtobufCMessage *event);
+/* Orderly end: no new connections, events flushed, the socket removed, the loop stopped. */
+void shim_leave(struct shim *shim);
+
+#endif
