@@ -26,17 +26,17 @@ _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _PASSWD = """root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
 www-data:x:33:33:www-data:/var/www:/bin/false
-default-user:x:1000:1000::/home/default-user:/bin/sh
 nobody:x:65534:65534:nobody:/home:/bin/false
 """
 _GROUP = """root:x:0:
 daemon:x:1:
 www-data:x:33:
 users:x:100:
-default-user:x:1000:
-group-defined-in-image:x:50000:default-user
 nogroup:x:65534:
 """
+# Only in the image that is about it: elsewhere tests expect uid 1000 to be nobody in particular.
+_USER = "default-user:x:1000:1000::/home/default-user:/bin/sh\n"
+_GROUPS = "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
 _WEB = ["httpd", "-f", "-h", "/www", "-p"]
 _SPECIAL = {  # the end of a repository's name: what its image's config says
     "test-image-user-uid": {"User": "1002"},
@@ -87,9 +87,13 @@ def _base_layer():
 
 def _mark_layer(text):
     """A small layer that makes an image differ from the others."""
+    users = text.endswith("test-image-predefined-group")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         _file(archive, "etc/image", text.encode())
+        if users:
+            _file(archive, "etc/passwd", (_PASSWD + _USER).encode())
+            _file(archive, "etc/group", (_GROUP + _GROUPS).encode())
     return buffer.getvalue()
 
 
