@@ -62,7 +62,10 @@ static int write_doc(int dirfd, const char *name, const struct buf *text, struct
 	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
 	if (fd < 0)
 		return fail_sys(err, errno, "create %s", tmp);
-	r = fd_write_all(fd, buf_bytes(text).p, buf_len(text));
+	/* The manifest says so, whatever the umask is. */
+	r = fchmod(fd, FILE_MODE) < 0 ? -errno : 0;
+	if (r == 0)
+		r = fd_write_all(fd, buf_bytes(text).p, buf_len(text));
 	if (r < 0)
 		r = fail_sys(err, r, "write %s", name);
 	if (r == 0)

@@ -16,6 +16,7 @@
 #include "artifact/fail.h"
 #include "artifact/scan.h"
 #include "artifact/store-internal.h"
+#include "artifact/verify.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 
@@ -318,6 +319,17 @@ int store_get(const struct store *s, const char *ref, struct arena *arena, struc
 				    m.ref);
 	*ret = m;
 	return 0;
+}
+
+int store_get_files(const struct store *s, const struct metadata *m, struct arena *arena,
+		    struct manifest *ret, struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = open_checkpoint(s, m->ref, &fd, err);
+
+	if (r == 0)
+		r = verify_manifest(fd, &layout_checkpoint, &m->manifest, arena, ret, err);
+	return r < 0 ? error_wrap(err, r, "checkpoint '%s'", m->ref ? m->ref : "") : 0;
 }
 
 int store_pin(const struct store *s, const char *ref, struct store_pin *ret, struct error *err)

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "artifact/bulk.h"
+#include "artifact/manifest.h"
 #include "artifact/metadata.h"
 #include "base/error.h"
 #include "base/path.h"
@@ -89,7 +90,7 @@ int store_put(const struct store_work *w, const char *name, struct bytes content
 /*
  * Seals it, in the background: b->ops->done() follows. m->ref is set to the work's. Nothing may
  * write to the directory any more. After a success the files lie in STORE/REF; after a failure
- * nothing is sealed and the work directory is as it was: commit again, or store_abort().
+ * nothing is sealed and the work directory stays: commit again, or store_abort().
  */
 int store_commit(const struct store_work *w, const struct metadata *m, unsigned int workers,
 		 nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err);
@@ -111,6 +112,15 @@ int store_abort(struct store_work *w, struct error *err);
  */
 int store_get(const struct store *s, const char *ref, struct arena *arena, struct metadata *ret,
 	      struct error *err);
+
+/*
+ * The files of a checkpoint whose metadata store_get() gave; *ret leads into arena
+ * (MANIFEST_MEMORY_MAX). Reads up to 16 MiB, which takes some 20 ms for a thousand files or a hundred
+ * GiB: for a person's request, not for every checkpoint of a list. -EBADMSG with
+ * REASON_IMAGE_CORRUPT.
+ */
+int store_get_files(const struct store *s, const struct metadata *m, struct arena *arena,
+		    struct manifest *ret, struct error *err);
 
 /* A checkpoint that cannot be deleted while this is open. */
 struct store_pin {

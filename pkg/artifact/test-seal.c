@@ -114,10 +114,12 @@ static void the_images_can_travel_alone(void **state)
 static void files_get_mode_0600(void **state)
 {
 	struct stat st;
+	mode_t old = umask(0277);
 
 	(void)state;
 	assert_int_equal(fchmodat(tree.fd, ".new-a/criu/core-1.img", 0644, 0), 0);
 	assert_int_equal(seal(), 0);
+	(void)umask(old);
 	assert_int_equal(fstatat(tree.fd, "a/criu/core-1.img", &st, 0), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(fstatat(tree.fd, "a/metadata.json", &st, 0), 0);

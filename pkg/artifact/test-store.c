@@ -454,6 +454,29 @@ static void names_are_made_up_that_are_free(void **state)
 
 /* -- using ----------------------------------------------------------------------------------- */
 
+static void the_files_of_a_checkpoint(void **state)
+{
+	_cleanup_arena_ struct arena arena = ARENA_LIMIT(METADATA_MEMORY_MAX);
+	_cleanup_arena_ struct arena files = ARENA_LIMIT(MANIFEST_MEMORY_MAX);
+	struct manifest list;
+	struct metadata m;
+
+	(void)state;
+	make_checkpoint("a");
+	assert_int_equal(store_get(store, "a", &arena, &m, &err), 0);
+	assert_int_equal(store_get_files(store, &m, &files, &list, &err), 0);
+	assert_int_equal(list.n_files, 6);
+	assert_string_equal(list.files[5].path, "spec.json");
+	assert_int_equal(manifest_bytes(&list), m.manifest.bytes);
+	tree_poke(tree.fd, "store/a/manifest.json", 50, '#');
+	assert_int_equal(store_get_files(store, &m, &files, &list, &err), -EBADMSG);
+	assert_string_equal(error_text(&err),
+			    "checkpoint 'a': manifest.json: is not the one that metadata.json names");
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	assert_int_equal(store_get_files(store, &m, &files, &list, &err), -ENOENT);
+	wait_swept();
+}
+
 static void what_is_in_use_is_not_deleted(void **state)
 {
 	struct store_pin one = STORE_PIN_NULL, two = STORE_PIN_NULL;
@@ -842,6 +865,7 @@ int main(int argc, char **argv)
 		T(small_files_go_in_once_under_plain_names),
 		T(one_that_was_begun_before_can_be_finished),
 		T(names_are_made_up_that_are_free),
+		T(the_files_of_a_checkpoint),
 		T(what_is_in_use_is_not_deleted),
 		T(a_lock_of_another_process_counts_too),
 		T(what_is_being_made_is_no_checkpoint_to_delete),

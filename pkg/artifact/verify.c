@@ -57,7 +57,8 @@ static int read_description(struct verify *v, struct error *err)
 	return 0;
 }
 
-static int check_manifest_text(const struct verify *v, const struct buf *text, struct error *err)
+static int check_manifest_text(const struct layout *layout, const struct metadata_manifest *named,
+			       const struct buf *text, struct error *err)
 {
 	_cleanup_digester_ struct digester *digester = NULL;
 	struct digest digest;
@@ -66,37 +67,45 @@ static int check_manifest_text(const struct verify *v, const struct buf *text, s
 	if (r == 0)
 		r = digester_bytes(digester, buf_bytes(text), &digest);
 	if (r < 0)
-		return fail_sys(err, r, "hash %s", v->layout->manifest);
-	if (!digest_equal(&digest, &v->metadata.manifest.sha256))
-		return fail_corrupt(err, "%s: is not the one that %s names", v->layout->manifest,
-				    v->layout->description);
+		return fail_sys(err, r, "hash %s", layout->manifest);
+	if (!digest_equal(&digest, &named->sha256))
+		return fail_corrupt(err, "%s: is not the one that %s names", layout->manifest,
+				    layout->description);
+	return 0;
+}
+
+int verify_manifest(int dirfd, const struct layout *layout, const struct metadata_manifest *named,
+		    struct arena *arena, struct manifest *ret, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_LIMIT(MANIFEST_TEXT_MAX + 1);
+	struct manifest m;
+	int r = scan_read(dirfd, layout->manifest, &text, err);
+
+	if (r == -ENOENT)
+		return fail_corrupt(err, "%s: is missing", layout->manifest);
+	if (r == 0)
+		r = check_manifest_text(layout, named, &text, err);
+	if (r < 0)
+		return r;
+	r = manifest_read(buf_bytes(&text), layout, arena, &m, err);
+	if (r < 0)
+		return error_wrap(err, r, "%s", layout->manifest);
+	if (m.n_files != named->files || manifest_bytes(&m) != named->bytes)
+		return fail_corrupt(err, "%s: holds other files than %s says", layout->manifest,
+				    layout->description);
+	*ret = m;
 	return 0;
 }
 
 static int read_manifest(struct verify *v, struct error *err)
 {
-	_cleanup_buf_ struct buf text = BUF_LIMIT(MANIFEST_TEXT_MAX + 1);
-	uint64_t bytes;
-	int r = scan_read(v->dirfd, v->layout->manifest, &text, err);
+	uint64_t bytes = v->metadata.manifest.bytes;
 
-	if (r == -ENOENT)
-		return fail_corrupt(err, "%s: is missing", v->layout->manifest);
-	if (r == 0)
-		r = check_manifest_text(v, &text, err);
-	if (r < 0)
-		return r;
-	r = manifest_read(buf_bytes(&text), v->layout, &v->arena, &v->manifest, err);
-	if (r < 0)
-		return error_wrap(err, r, "%s", v->layout->manifest);
-	bytes = manifest_bytes(&v->manifest);
-	if (v->manifest.n_files != v->metadata.manifest.files ||
-	    bytes != v->metadata.manifest.bytes)
-		return fail_corrupt(err, "%s: holds other files than %s says",
-				    v->layout->manifest, v->layout->description);
 	if (v->max_bytes && bytes > v->max_bytes)
 		return fail_corrupt(err, "holds %" PRIu64 " bytes, more than the %" PRIu64
 				    " that are allowed", bytes, v->max_bytes);
-	return 0;
+	return verify_manifest(v->dirfd, v->layout, &v->metadata.manifest, &v->arena,
+			       &v->manifest, err);
 }
 
 /* -- the files ------------------------------------------------------------------------------- */

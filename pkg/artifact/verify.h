@@ -15,6 +15,7 @@
 
 #include "artifact/hashing.h"
 #include "artifact/layout.h"
+#include "artifact/manifest.h"
 #include "artifact/metadata.h"
 #include "base/error.h"
 
@@ -37,5 +38,13 @@ int verify_checkpoint(int dirfd, const char *ref, uint64_t max_bytes, const stru
 		      struct error *err);
 int verify_image(int dirfd, uint64_t max_bytes, const struct hashing *h,
 		 struct metadata_manifest *ret, struct verify_damage *damage, struct error *err);
+
+/*
+ * Reads the manifest of a directory, if it is the one that the description names. *ret leads into
+ * arena (MANIFEST_MEMORY_MAX). Returns 0, -EBADMSG with REASON_IMAGE_CORRUPT, or another -errno with
+ * REASON_STORE_FAILED.
+ */
+int verify_manifest(int dirfd, const struct layout *layout, const struct metadata_manifest *named,
+		    struct arena *arena, struct manifest *ret, struct error *err);
 
 #endif

@@ -22,7 +22,8 @@
 #include "checkpoint/describe.h"
 
 #define LOCK_PAUSE_FIRST (20 * NSEC_PER_MSEC)
-#define LOCK_PAUSE_MAX   (500 * NSEC_PER_MSEC)
+#define LOCK_PAUSE_MAX   (2 * NSEC_PER_SEC)
+#define LOCK_ATTEMPTS    8
 #define HASHERS          2
 
 static bool has_gpu(const struct operation *op)
@@ -102,8 +103,19 @@ static void unlocked(void *data, int r, const struct error *err)
 		flow_resume(&op->flow, op->outcome.code, &op->outcome);
 		return;
 	}
-	timer_set(op->node->loop, &op->timer, time_now() + op->pause, lock_again);
-	op->pause = op->pause * 2 < LOCK_PAUSE_MAX ? op->pause * 2 : LOCK_PAUSE_MAX;
+	timer_set(op->node->loop, &op->timer, time_now() + backoff_next(&op->backoff), lock_again);
+}
+
+/*
+ * A process that just became a CUDA process, or the driver being busy with it, passes. A kernel
+ * that outran the whole time-out does not, nor does what the driver cannot do at all; and each
+ * attempt stops the workload for a moment, so there are not many.
+ */
+static bool lock_may_help(const struct operation *op, int r, const struct error *err)
+{
+	return reason_is_transient(err->reason) && err->reason != REASON_LOCK_TIMEOUT &&
+	       err->reason != REASON_TIMEOUT && r != -EOPNOTSUPP && !op->flow.canceled &&
+	       op->attempts < LOCK_ATTEMPTS && operation_step_left(op) > 4 * op->backoff.pause;
 }
 
 static void locked(void *data, int r, const struct error *err)
@@ -111,13 +123,7 @@ static void locked(void *data, int r, const struct error *err)
 	struct operation *op = data;
 	nsec_t now = time_now();
 
-	/*
-	 * A process that just became a CUDA process, or the driver being busy with it, passes; a
-	 * kernel that outran the whole time-out does not.
-	 */
-	if (r < 0 && reason_is_transient(err->reason) && err->reason != REASON_LOCK_TIMEOUT &&
-	    err->reason != REASON_TIMEOUT && !op->flow.canceled &&
-	    operation_step_left(op) > 4 * op->pause) {
+	if (r < 0 && lock_may_help(op, r, err)) {
 		op->outcome = *err;
 		op->attempts++;
 		log_info("lock is tried again", F_STR("id", op->req.container_id),
@@ -141,7 +147,8 @@ static int step_lock(struct flow *f, struct error *err)
 	(void)err;
 	if (!has_gpu(op))
 		return 0;
-	op->pause = LOCK_PAUSE_FIRST;
+	op->backoff = BACKOFF(LOCK_PAUSE_FIRST, LOCK_PAUSE_MAX);
+	op->attempts = 0;
 	lock_attempt(op);
 	return FLOW_WAIT;
 }
@@ -338,6 +345,10 @@ static int step_seal(struct flow *f, struct error *err)
 	struct metadata m;
 	int r;
 
+	if (op->canceled.code) { /* while the GPU memory was being brought back */
+		*err = op->canceled;
+		return err->code;
+	}
 	r = describe_checkpoint(op, &mem, &m);
 	if (r < 0)
 		return error_set(err, r, "describe the checkpoint: out of memory");
@@ -360,23 +371,11 @@ static void cancel_bulk(struct flow *f)
 	bulk_cancel(&operation_of_flow(f)->bulk);
 }
 
-static const struct flow_step steps[] = {
-	{ "preflight", step_preflight, undo_preflight, NULL },
-	{ "quiesce", step_quiesce, NULL, NULL },
-	{ "lock", step_lock, undo_gpu, cancel_group },
-	{ "vram_save", step_save, NULL, cancel_group },
-	{ "criu_dump", step_dump, undo_dump, cancel_dump },
-	{ "rootfs", step_rootfs, NULL, cancel_rootfs },
-	{ "seal", step_seal, NULL, cancel_bulk },
-};
-
-/* --- after the seal ------------------------------------------------------------------------- */
+/* --- the GPU memory back -------------------------------------------------------------------- */
 
 static int step_thaw(struct flow *f, struct error *err)
 {
-	struct operation *op = operation_of_flow(f);
-
-	return order_thaw(op, err);
+	return order_thaw(operation_of_flow(f), err);
 }
 
 static int step_vram_back(struct flow *f, struct error *err)
@@ -391,20 +390,57 @@ static int step_vram_back(struct flow *f, struct error *err)
 	return FLOW_WAIT;
 }
 
+/* The container is its user's again. */
+static int release(struct operation *op, struct error *err)
+{
+	return op->host_lost ? 0 : operation_order(op, ORDER_RELEASE, err);
+}
+
+static void unlocked_then_release(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+	struct error late = ERROR_NULL;
+
+	if (r == 0) {
+		r = release(op, &late);
+		err = &late;
+	}
+	if (r != FLOW_WAIT)
+		flow_resume(&op->flow, r, err);
+}
+
 static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	(void)err;
 	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
-		return 0;
-	gpu_group_unlock(op->group, operation_step_deadline(op), operation_group_done, op);
+		return release(op, err);
+	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
 	return FLOW_WAIT;
 }
 
+static int step_exit(struct flow *f, struct error *err)
+{
+	return operation_order(operation_of_flow(f), ORDER_EXIT, err);
+}
+
+/* --- the course of things ------------------------------------------------------------------- */
+
+static const struct flow_step steps[] = {
+	{ "preflight", step_preflight, undo_preflight, NULL },
+	{ "quiesce", step_quiesce, NULL, NULL },
+	{ "lock", step_lock, undo_gpu, cancel_group },
+	{ "vram_save", step_save, NULL, cancel_group },
+	{ "criu_dump", step_dump, undo_dump, cancel_dump },
+	{ "rootfs", step_rootfs, NULL, cancel_rootfs },
+	/* Only of one that ends: it must not, before its image is whole and on the disk. */
+	{ "seal", step_seal, NULL, cancel_bulk },
+};
+
 /*
- * What fails here is no reason to give anything up: the undo tries again, as long as there is
- * time, and then goes on in the background.
+ * One that runs on is given its GPU memory back before the image is hashed and synced, which takes
+ * as long again as writing it. What fails here is no reason to give anything up: the undo tries
+ * again, as long as there is time, and then goes on in the background.
  */
 static const struct flow_step leave_steps[] = {
 	{ "quiesce", step_thaw, undo_frozen_gpu, NULL },
@@ -412,59 +448,96 @@ static const struct flow_step leave_steps[] = {
 	{ "unlock", step_unlock, NULL, cancel_group },
 };
 
-static int step_exit(struct flow *f, struct error *err)
-{
-	return operation_order(operation_of_flow(f), ORDER_EXIT, err);
-}
+static const struct flow_step leave_seal_steps[] = {
+	{ "seal", step_seal, undo_preflight, cancel_bulk },
+};
 
 /* A container that cannot be ended runs on, whole. */
 static const struct flow_step exit_steps[] = { { "exit", step_exit, undo_frozen_gpu, NULL } };
 
-/*
- * After the seal: r < 0 means that something went wrong with the container, not with the
- * checkpoint. When the undo has brought the GPU memory back after all, everything is well.
- */
-static void done_after(struct flow *f, int r, const struct error *err)
+static void end(struct operation *op, int r, const struct error *err)
+{
+	enum operation_status status = op->status == OPERATION_DEGRADED ? OPERATION_DEGRADED
+				       : r < 0				? OPERATION_FAILED
+									: OPERATION_OK;
+
+	operation_finish(op, status, status == OPERATION_OK ? NULL : err);
+}
+
+/* Sealed, or not: the container is well either way, or as well as it can be. */
+static void leave_sealed(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (r == 0 || (!op->req.exit && op->status != OPERATION_DEGRADED && has_gpu(op)))
-		operation_finish(op, OPERATION_OK, NULL);
-	else
-		operation_finish(op, op->status == OPERATION_DEGRADED ? OPERATION_DEGRADED
-								      : OPERATION_FAILED,
-				 err);
+	if (r < 0) {
+		end(op, r, err);
+		return;
+	}
+	store_work_close(&op->work);
+	end(op, op->after.code, &op->after);
+}
+
+static const struct flow_ops leave_seal_flow = { .steps = leave_seal_steps,
+						 .n_steps = ARRAY_SIZE(leave_seal_steps),
+						 .timeout = operation_timeout,
+						 .observe = operation_observe,
+						 .done = leave_sealed };
+
+/*
+ * r < 0: something went wrong with the container, not with the image, which is worth the more for
+ * it. Where the undo has brought the GPU memory back after all, everything is well.
+ */
+static void left_running(struct flow *f, int r, const struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op)))
+		op->after = *err;
+	op->deadline = op->patience;
+	flow_start(f, op->node->loop, &leave_seal_flow);
 }
 
 static const struct flow_ops leave_flow = { .steps = leave_steps,
 					    .n_steps = ARRAY_SIZE(leave_steps),
 					    .timeout = operation_timeout,
 					    .observe = operation_observe,
-					    .done = done_after };
+					    .done = left_running };
+
+static void exited(struct flow *f, int r, const struct error *err)
+{
+	end(operation_of_flow(f), r, err);
+}
 
 static const struct flow_ops exit_flow = { .steps = exit_steps,
 					   .n_steps = ARRAY_SIZE(exit_steps),
 					   .timeout = operation_timeout,
 					   .observe = operation_observe,
-					   .done = done_after };
+					   .done = exited };
 
-static void done(struct flow *f, int r, const struct error *err)
+static void dumped(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
 	if (r < 0) {
-		operation_finish(op, op->status == OPERATION_DEGRADED ? OPERATION_DEGRADED
-								      : OPERATION_FAILED,
-				 err);
+		end(op, r, err);
 		return;
 	}
-	store_work_close(&op->work);
-	op->deadline = NSEC_NEVER; /* it is done; what follows has its own time-outs */
-	flow_start(&op->flow, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
+	if (op->req.exit)
+		store_work_close(&op->work);
+	/* From here on nobody's patience counts, only what each phase may take. */
+	op->patience = op->deadline;
+	op->deadline = NSEC_NEVER;
+	flow_start(f, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
 }
 
+const struct flow_ops checkpoint_exit_flow = { .steps = steps,
+					       .n_steps = ARRAY_SIZE(steps),
+					       .timeout = operation_timeout,
+					       .observe = operation_observe,
+					       .done = dumped };
+
 const struct flow_ops checkpoint_flow = { .steps = steps,
-					  .n_steps = ARRAY_SIZE(steps),
+					  .n_steps = ARRAY_SIZE(steps) - 1,
 					  .timeout = operation_timeout,
 					  .observe = operation_observe,
-					  .done = done };
+					  .done = dumped };

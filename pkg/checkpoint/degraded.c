@@ -40,8 +40,7 @@ static void tried(void *data, int r, const struct error *err)
 	log_warning("GPU memory is still in host memory", F_STR("ns", d->ns),
 		    F_STR("id", d->container_id), F_INT("attempts", d->attempts),
 		    F_STR("reason", reason_name(err->reason)), F_ERR(err));
-	d->pause = d->pause * 2 < PAUSE_MAX ? d->pause * 2 : PAUSE_MAX;
-	timer_set(d->node->loop, &d->again, time_now() + d->pause, attempt);
+	timer_set(d->node->loop, &d->again, time_now() + backoff_next(&d->backoff), attempt);
 }
 
 static void attempt(struct timer *t)
@@ -81,9 +80,9 @@ int degraded_add(struct operation *op, const struct error *err)
 	op->group = NULL;
 	d->err = *err;
 	d->since = time_now();
-	d->pause = PAUSE_FIRST;
+	d->backoff = BACKOFF(PAUSE_FIRST, PAUSE_MAX);
 	list_append(&op->node->degraded, &d->node_link);
-	timer_set(d->node->loop, &d->again, time_now() + d->pause, attempt);
+	timer_set(d->node->loop, &d->again, time_now() + backoff_next(&d->backoff), attempt);
 	log_error("container degraded: its GPU memory stays in host memory for the time being",
 		  F_STR("ns", d->ns), F_STR("id", d->container_id),
 		  F_STR("reason", reason_name(err->reason)), F_ERR(err));

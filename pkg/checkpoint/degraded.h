@@ -7,6 +7,7 @@
 #ifndef KYB_CHECKPOINT_DEGRADED_H
 #define KYB_CHECKPOINT_DEGRADED_H
 
+#include "base/backoff.h"
 #include "checkpoint/operation.h"
 
 struct degraded {
@@ -15,7 +16,8 @@ struct degraded {
 	char *ns, *container_id, *pod_uid;
 	struct gpu_group *group;
 	struct timer again;
-	nsec_t since, pause;
+	nsec_t since;
+	struct backoff backoff;
 	unsigned int attempts;
 	struct error err; /* the last failure */
 };

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "proc/procfs.h"
 
 /* Two looks at the process list must agree; a container that forks CUDA processes faster than we
@@ -59,7 +60,7 @@ struct gpu_group {
 	struct timer timer; /* begins, pauses */
 	size_t n_before;    /* members before a discovery */
 	unsigned int discoveries;
-	nsec_t pause;
+	struct backoff backoff;
 	enum gpu_op last_op; /* recover: the last thing done, 0 = nothing yet */
 	pid_t pids[GPU_PIDS_MAX];
 };
@@ -112,7 +113,7 @@ static void begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, voi
 	g->canceled = false;
 	g->err = ERROR_NULL;
 	g->discoveries = 0;
-	g->pause = PAUSE_FIRST;
+	g->backoff = BACKOFF(PAUSE_FIRST, PAUSE_MAX);
 	then(g, first);
 }
 
@@ -578,13 +579,12 @@ static void try_again(struct timer *t)
 /* A step went wrong: once more after a pause, while there is time. */
 static void recover_later(struct gpu_group *g)
 {
-	nsec_t at = time_add(time_now(), g->pause);
+	nsec_t at = time_add(time_now(), backoff_next(&g->backoff));
 
 	if (g->canceled || at >= g->deadline || any(g, lost)) {
 		finish(g);
 		return;
 	}
-	g->pause = g->pause * 2 < PAUSE_MAX ? g->pause * 2 : PAUSE_MAX;
 	timer_set(g->loop, &g->timer, at, try_again);
 }
 

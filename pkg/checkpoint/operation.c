@@ -141,7 +141,9 @@ int operation_start(struct node *node, const struct operation_request *req,
 		return error_set(err, r, "out of memory");
 	}
 	list_append(&node->operations, &op->node_link);
-	flow_start(&op->flow, node->loop, flows[req->kind]);
+	flow_start(&op->flow, node->loop,
+		   req->kind == OPERATION_CHECKPOINT && req->exit ? &checkpoint_exit_flow
+								  : flows[req->kind]);
 	log_info("operation begins", F_STR("op", kinds[req->kind]), F_STR("ns", op->req.ns),
 		 F_STR("id", op->req.container_id), F_STR("ref", op->req.ref));
 	*ret = op;
@@ -181,6 +183,8 @@ void operation_rootfs_done(struct operation *op, int r, const struct error *err)
 
 void operation_cancel(struct operation *op, const struct error *why)
 {
+	if (op->canceled.code == 0)
+		op->canceled = *why;
 	flow_abort(&op->flow, why);
 }
 

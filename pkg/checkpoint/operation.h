@@ -15,6 +15,7 @@
 
 #include "artifact/store.h"
 #include "base/arena.h"
+#include "base/backoff.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/freezer.h"
 #include "checkpoint/group.h"
@@ -31,6 +32,7 @@ enum order {
 	ORDER_EXIT = 4,
 	ORDER_RESTORE = 5,
 	ORDER_FREEZE = 6,
+	ORDER_RELEASE = 7,
 };
 
 /* Numbers of enum Status. */
@@ -128,6 +130,7 @@ struct operation {
 	const struct flow_ops *flows; /* of the kind */
 	struct flow flow;
 	nsec_t begun, deadline;
+	nsec_t patience; /* deadline of the request, while deadline is out of force */
 	enum phase phase;
 	enum order order; /* under way */
 	uint64_t bytes_done, bytes_total; /* progress of the present phase */
@@ -159,9 +162,11 @@ struct operation {
 	size_t n_detail;
 	enum operation_status status;
 	struct error outcome;
+	struct error canceled; /* by operation_cancel() */
+	struct error after;    /* checkpoint: what went wrong with the container since the dump */
 	struct job end;
 	unsigned int attempts;
-	nsec_t pause;
+	struct backoff backoff;
 };
 
 /*
@@ -190,7 +195,7 @@ void operation_add_detail(struct operation *op, const char *line);
 
 /* --- for the kinds -------------------------------------------------------------------------- */
 
-extern const struct flow_ops checkpoint_flow, restore_flow, prepare_flow;
+extern const struct flow_ops checkpoint_flow, checkpoint_exit_flow, restore_flow, prepare_flow;
 
 struct operation *operation_of_flow(struct flow *f);
 

@@ -71,7 +71,8 @@ struct containerd_copy {
 	struct loop *loop;
 	struct source src;
 	struct buf held; /* read from one side, not yet taken by the other */
-	int64_t offset;  /* bytes carried so far */
+	int64_t offset;       /* bytes carried so far */
+	int64_t acknowledged; /* of a write: how many containerd says it has */
 	bool ended, committing;
 	char digest[80]; /* out, after a write: "sha256:..." */
 	struct error err;

@@ -262,10 +262,11 @@ static void write_message(struct grpc_stream *stream, void *arg, struct bytes ms
 		fail_sys(copy, -EBADMSG, "containerd: Content.Write");
 		return;
 	}
-	if (m->action == COMMIT) {
-		(void)snprintf(copy->digest, sizeof(copy->digest), "%s", m->digest);
+	/* Of what has been written so far. */
+	(void)snprintf(copy->digest, sizeof(copy->digest), "%s", m->digest);
+	copy->acknowledged = m->offset;
+	if (m->action == COMMIT)
 		finish(copy);
-	}
 }
 
 static void write_ended(struct grpc_stream *stream, void *arg, const struct grpc_status *status)
@@ -276,6 +277,12 @@ static void write_ended(struct grpc_stream *stream, void *arg, const struct grpc
 	copy->stream = NULL;
 	if (status->code == RPC_OK) {
 		fail_sys(copy, -EPIPE, "containerd: Content.Write ended without a commit");
+		return;
+	}
+	/* It had it already, and the lease holds that now: metadata/content.go, Commit(). */
+	if (status->code == RPC_ALREADY_EXISTS && copy->committing &&
+	    copy->acknowledged == copy->offset && *copy->digest) {
+		finish(copy);
 		return;
 	}
 	(void)containerd_error(status, "Content.Write", &copy->err);

@@ -104,8 +104,9 @@ static void drained(struct stdio *io, int r, const struct error *err)
 {
 	struct process *p = container_of(io, struct process, io);
 
-	(void)r; /* what could not be handed on in time is given up */
-	(void)err;
+	if (r < 0)
+		log_warning("the last output was not waited for", F_STR("container", p->c->id),
+			    F_STR("process", p->id), F_ERR(err));
 	flow_resume(p->io_flow, 0, NULL);
 }
 

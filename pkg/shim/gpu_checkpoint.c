@@ -8,6 +8,8 @@
  *	DUMP	freeze, empty the output pipes, let the OCI runtime dump. It leaves the container
  *		frozen and alive, whatever is to become of it.
  *	THAW	let it run, so that the driver can bring the GPU memory back
+ *	RELEASE	the GPU memory is back: as paused as before, and execs come in again. The image
+ *		is sealed only now, which may take a minute that nobody has to wait.
  *	EXIT	the image is sealed: end it
  *
  * CRIU is started in one place, below, and only by the agent's order to dump.
@@ -270,6 +272,17 @@ static void frozen(struct freezer *f, int r, const struct error *err)
 	order_done(ck, r, err);
 }
 
+/* --- RELEASE -------------------------------------------------------------------------------- */
+
+static void release(struct checkpoint *ck)
+{
+	gate_open(&ck->op.c->exec_gate);
+	if (ck->was_paused && !ck->frozen)
+		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+	else
+		order_done(ck, 0, NULL);
+}
+
 /* --- EXIT ----------------------------------------------------------------------------------- */
 
 static void exit_seen(struct process *p)
@@ -364,6 +377,9 @@ static void replied(void *data, const struct agent_reply *reply)
 		break;
 	case AGENT_ORDER_FREEZE:
 		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+		break;
+	case AGENT_ORDER_RELEASE:
+		release(ck);
 		break;
 	case AGENT_ORDER_EXIT:
 		order_exit(ck);

@@ -16,6 +16,7 @@
  * last lines. */
 #define END_OF_FILE_MAX (1 * NSEC_PER_SEC)
 #define TERMINATE_MAX   (12 * NSEC_PER_SEC) /* binaryIOProcTermTimeout */
+#define KILL_MAX        (5 * NSEC_PER_SEC)
 
 static void close_ready(struct logger *l)
 {
@@ -59,9 +60,11 @@ static void exited(struct child *child, const struct exit_record *rec)
 	struct logger *l = container_of(child, struct logger, child);
 
 	(void)rec;
+	/* While we wait for it to be ready the time runs on: a child of its own may hold the pipe. */
+	if (!l->stopped)
+		return;
 	timer_cancel(&l->timer);
-	if (l->stopped)
-		l->stopped(l);
+	l->stopped(l);
 }
 
 int logger_start(struct logger *l, struct loop *loop, struct reaper *reaper,
@@ -114,13 +117,21 @@ int logger_start(struct logger *l, struct loop *loop, struct reaper *reaper,
 	return 0;
 }
 
+static void does_not_die(struct timer *t)
+{
+	struct logger *l = container_of(t, struct logger, timer);
+
+	reaper_unwatch(&l->child);
+	l->stopped(l);
+}
+
 static void hurry(struct timer *t)
 {
 	struct logger *l = container_of(t, struct logger, timer);
 
 	(void)kill(l->child.pid, l->killed ? SIGKILL : SIGTERM);
-	if (!l->killed)
-		timer_set(l->loop, &l->timer, time_now() + TERMINATE_MAX, hurry);
+	timer_set(l->loop, &l->timer, time_now() + (l->killed ? KILL_MAX : TERMINATE_MAX),
+		  l->killed ? does_not_die : hurry);
 	l->killed = true;
 }
 

@@ -34,7 +34,8 @@ int logger_start(struct logger *l, struct loop *loop, struct reaper *reaper,
 
 /*
  * All writing ends are closed: waits until it has gone, helped by SIGTERM and in the end by
- * SIGKILL. stopped() is called from the loop.
+ * SIGKILL; one that is held in the kernel even then is forgotten. stopped() is called from the
+ * loop.
  */
 void logger_stop(struct logger *l, void (*stopped)(struct logger *l));
 

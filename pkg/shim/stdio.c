@@ -395,7 +395,7 @@ static void logger_gone(struct logger *l)
 	struct stdio *io = container_of(l, struct stdio, logger);
 
 	timer_cancel(&io->drain);
-	finish(io, 0);
+	finish(io, io->err.code);
 }
 
 static void check_drained(struct stdio *io)
@@ -410,14 +410,15 @@ static void check_drained(struct stdio *io)
 		logger_stop(&io->logger, logger_gone);
 		return;
 	}
-	finish(io, 0);
+	finish(io, io->err.code);
 }
 
 static void drain_time_over(struct timer *t)
 {
 	struct stdio *io = container_of(t, struct stdio, drain);
 
-	/* Some orphan still holds the other end: give up waiting for it. */
+	(void)error_set(&io->err, -ETIMEDOUT,
+			"output was given up: some process still holds its end of it");
 	pump_close(&io->pump[OUT]);
 	pump_close(&io->pump[ERR]);
 	check_drained(io);

@@ -75,8 +75,9 @@ void stdio_attach(struct stdio *io, nsec_t deadline,
 void stdio_exited(struct stdio *io);
 
 /*
- * Waits until all output has been handed on and a logger has ended, until deadline at most; what
- * is left then is given up. done() is called from the loop, with r = 0, or -ETIMEDOUT.
+ * Waits until all output has been handed on, until deadline at most; what is left then is given up.
+ * A logger is then waited for, and helped to its end, see logger_stop(). done() is called from the
+ * loop, with r = 0, or -ETIMEDOUT and err when output was given up.
  */
 void stdio_drain(struct stdio *io, nsec_t deadline,
 		 void (*done)(struct stdio *io, int r, const struct error *err));

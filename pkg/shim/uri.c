@@ -12,14 +12,14 @@ static int hex(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decodes n characters; in a query '+' is a space. NULL: malformed, or out of memory. */
-static char *decode(const char *s, size_t n, bool query, struct arena *arena)
+/* Decodes n characters; in a query '+' is a space. Returns 0, -EINVAL (malformed) or -ENOMEM. */
+static int decode(const char *s, size_t n, bool query, struct arena *arena, char **ret)
 {
 	char *out = arena_alloc(arena, n + 1);
 	size_t at = 0;
 
 	if (!out)
-		return NULL;
+		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		char c = s[i];
 
@@ -28,7 +28,7 @@ static char *decode(const char *s, size_t n, bool query, struct arena *arena)
 			int low = n - i > 2 ? hex(s[i + 2]) : -1;
 
 			if (high < 0 || low < 0 || (high == 0 && low == 0))
-				return NULL;
+				return -EINVAL;
 			c = (char)(high * 16 + low);
 			i += 2;
 		} else if (query && c == '+') {
@@ -37,24 +37,28 @@ static char *decode(const char *s, size_t n, bool query, struct arena *arena)
 		out[at++] = c;
 	}
 	out[at] = 0;
-	return out;
+	*ret = out;
+	return 0;
 }
 
 static int parse_query(const char *s, struct arena *arena, struct uri *u, struct error *err)
 {
 	while (*s) {
 		size_t n = strcspn(s, "&"), key = strcspn(s, "=&");
+		size_t value = key < n ? key + 1 : n; /* without a '=': "" */
+		int r;
 
 		if (n) {
 			if (u->n_pairs == URI_PAIRS_MAX)
 				return error_set(err, -EINVAL, "more than %d arguments",
 						 URI_PAIRS_MAX);
-			u->pairs[u->n_pairs].key = decode(s, key, true, arena);
-			u->pairs[u->n_pairs].value =
-				key < n ? decode(s + key + 1, n - key - 1, true, arena)
-					: arena_strdup(arena, "");
-			if (!u->pairs[u->n_pairs].key || !u->pairs[u->n_pairs].value)
-				return error_set(err, -EINVAL, "a malformed argument");
+			r = decode(s, key, true, arena, &u->pairs[u->n_pairs].key);
+			if (r == 0)
+				r = decode(s + value, n - value, true, arena,
+					   &u->pairs[u->n_pairs].value);
+			if (r < 0)
+				return r == -EINVAL ? error_set(err, r, "a malformed argument")
+						    : error_set(err, r, "out of memory");
 			u->n_pairs++;
 		}
 		s += n + (s[n] == '&');
@@ -74,6 +78,7 @@ int uri_parse(const char *text, struct arena *arena, struct uri *ret, struct err
 	const char *sep = strstr(text, "://"), *path, *query;
 	struct uri u = { .scheme = URI_FIFO };
 	size_t i;
+	int r;
 
 	if (strlen(text) >= URI_MAX)
 		return error_set(err, -ENAMETOOLONG, "STDIO URI is too long");
@@ -94,11 +99,14 @@ int uri_parse(const char *text, struct arena *arena, struct uri *ret, struct err
 	u.scheme = schemes[i].scheme;
 	path = sep + 3;
 	query = strchr(path, '?');
-	u.path = decode(path, query ? (size_t)(query - path) : strlen(path), false, arena);
-	if (!u.path || u.path[0] != '/')
+	r = decode(path, query ? (size_t)(query - path) : strlen(path), false, arena, &u.path);
+	if (r == -ENOMEM)
+		return error_set(err, r, "out of memory");
+	if (r < 0 || u.path[0] != '/')
 		return error_set(err, -EINVAL, "STDIO URI has no valid path: %s", text);
-	if (query && parse_query(query + 1, arena, &u, err) < 0)
-		return error_wrap(err, -EINVAL, "STDIO URI %s", text);
+	r = query ? parse_query(query + 1, arena, &u, err) : 0;
+	if (r < 0)
+		return error_wrap(err, r, "STDIO URI %s", text);
 	*ret = u;
 	return 0;
 }

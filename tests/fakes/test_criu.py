@@ -39,7 +39,8 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 class Container:
     """A container run by runc, with gpu-counter in a root file system that holds nothing else."""
 
-    def __init__(self, gpu, tmp, *args, name="c"):
+    def __init__(self, gpu, tmp, *args, name="c", memory_limit=None):
+        self.memory_limit = memory_limit
         self.gpu, self.tmp, self.name = gpu, pathlib.Path(tmp), f"{name}-{os.getpid()}"
         self.bundle = self.tmp / name
         self.rootfs = self.tmp / "rootfs"
@@ -71,6 +72,8 @@ class Container:
             ],
             "linux": {"namespaces": namespaces, "cgroupsPath": f"/fakegpu-{self.name}"},
         }
+        if self.memory_limit:
+            config["linux"]["resources"] = {"memory": {"limit": self.memory_limit}}
         (self.bundle / "config.json").write_text(json.dumps(config))
 
     def runc(self, *args, check=True):
@@ -337,6 +340,16 @@ def test_the_copy_is_charged_to_the_container(gpu, make):
     bring_back(caller, c.pids())
     c.passes(c.step() + 1)
     wait_for(lambda: c.memory() < running + 8 * MIB, 5, "the copy to be given back")
+
+
+def test_a_limit_too_small_for_the_copy(gpu, make):
+    """Why a checkpointer must look at the memory limit first: the workload is lost."""
+    c = make(gpu, "--vram", "64M", memory_limit=32 * MIB).run()
+    c.passes(2)
+    caller, pid = Caller(gpu), c.pids()[0]
+    assert caller.call("lock", pid).name == "SUCCESS"
+    assert caller.call("checkpoint", pid).name == "OPERATING_SYSTEM"
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}") or not c.pids(), 10, "the OOM killer")
 
 
 def test_frozen(gpu, make):

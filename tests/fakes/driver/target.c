@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,13 @@ static bool is_restorer(pid_t pid, pid_t tid)
 	       (strtoull(text, NULL, 16) | open) == UINT64_MAX;
 }
 
+static bool has_exited(const struct target *t)
+{
+	struct pollfd p = { .fd = t->pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 pid_t target_thread(const struct target *t)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
@@ -111,7 +119,8 @@ pid_t target_thread(const struct target *t)
 		if (tid > 0 && is_restorer(t->pid, tid))
 			return tid;
 	}
-	return 0;
+	/* A zombie has no restore thread either. */
+	return has_exited(t) ? -ESRCH : 0;
 }
 
 bool target_may_access(const struct target *t)

@@ -9,6 +9,7 @@
  * that is closed before the caller is told the result, so that CRIU can start at once.
  */
 #include <errno.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -354,9 +355,9 @@ static void *restorer(void *arg)
 {
 	sigset_t set;
 
-	(void)arg;
 	/* Named only now, with the signal blocked already: who finds the name may signal. */
 	(void)prctl(PR_SET_NAME, FG_THREAD_NAME);
+	(void)sem_post(arg);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, FG_SIGNAL);
 	for (;;) {
@@ -374,14 +375,20 @@ int fc_start_restorer(void)
 	pthread_attr_t attr;
 	sigset_t all, old;
 	pthread_t thread;
+	sem_t named;
 	int r;
 
+	(void)sem_init(&named, 0, 0);
 	(void)sigfillset(&all);
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&thread, &attr, restorer, NULL);
+	r = pthread_create(&thread, &attr, restorer, &named);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)pthread_attr_destroy(&attr);
+	/* Once cuInit has returned, the process can be found. */
+	while (r == 0 && sem_wait(&named) < 0)
+		;
+	(void)sem_destroy(&named);
 	return r == 0 ? FG_SUCCESS : FG_OUT_OF_MEMORY;
 }

@@ -41,6 +41,7 @@ def end(node, name):
 
 # --- ctr ---
 
+@pytest.mark.machine
 def test_ctr_run(node):
     _, done = run(node, "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
@@ -78,6 +79,7 @@ def test_ctr_run_by_path(node):
     assert done.returncode == 5
 
 
+@pytest.mark.machine
 def test_ctr_exec(node):
     name = detached(node)
     done = node.ctr("tasks", "exec", "--exec-id", "e1", name, "/bin/sh", "-c", "echo hi; exit 4",
@@ -86,6 +88,7 @@ def test_ctr_exec(node):
     end(node, name)
 
 
+@pytest.mark.machine
 def test_ctr_pause_resume(node):
     name = detached(node)
     node.ctr("tasks", "pause", name)
@@ -95,6 +98,7 @@ def test_ctr_pause_resume(node):
     end(node, name)
 
 
+@pytest.mark.machine
 def test_ctr_ps_and_metrics(node):
     name = detached(node)
     pid = node.task_pid(name)
@@ -119,6 +123,7 @@ def test_many_ctr_runs(node):
 
 # --- the API ---
 
+@pytest.mark.machine
 def test_life(client):
     events = client.events()
     container = client.container(["probe", "exit", "5"])
@@ -366,6 +371,7 @@ def test_events_after_a_restart(client, node):
     events.close()
 
 
+@pytest.mark.machine
 def test_pod_across_a_restart(client, node):
     group = {"io.containerd.runc.v2.group": "pod-" + node.token}
     first = client.container(annotations=group)
@@ -398,6 +404,7 @@ def test_stats_after_a_restart(client, node):
 
 # --- the shim crashes ---
 
+@pytest.mark.machine
 def test_crash(client, node):
     """containerd runs 'delete' and tells the exit itself."""
     container = client.container()
@@ -485,6 +492,7 @@ def restored_count(node, name):
 
 
 @pytest.mark.criu
+@pytest.mark.machine
 def test_ctr_checkpoint_and_restore(node):
     """Through an image in containerd, with the writable layer."""
     name = detached(node, "/bin/probe", "count", "/tmp/n")
@@ -507,6 +515,7 @@ def test_ctr_task_checkpoint_with_an_image_path(node):
     if not node.kind.typed_options:
         pytest.skip("containerd heeds the path for its own shim's name only")
     name = detached(node, "/bin/probe", "count", "/tmp/n")
+    until((node.bundle(name) / "rootfs/tmp/n").exists)
     folder = node.dir / f"image-{name}"
     node.ctr("tasks", "checkpoint", "--image-path", str(folder), name)
     assert (folder / "inventory.img").exists()
@@ -519,6 +528,7 @@ def test_ctr_task_checkpoint_with_exit(node):
     if not node.kind.typed_options:
         pytest.skip("containerd heeds the path for its own shim's name only")
     name = detached(node, "/bin/probe", "count", "/tmp/n")
+    until((node.bundle(name) / "rootfs/tmp/n").exists)
     folder = node.dir / f"image-{name}"
     node.ctr("tasks", "checkpoint", "--exit", "--image-path", str(folder), name)
     until(lambda: node.tasks().get(name) == "STOPPED")
@@ -531,6 +541,7 @@ def test_checkpoint_into_the_content_store(client):
     """Without a path containerd packs a folder of its own."""
     container = client.container(["probe", "count", "/tmp/n"])
     container.run()
+    until((client.node.bundle(container.id) / "rootfs/tmp/n").exists)
     container.pause()
     reply = client.task("Checkpoint", container_id=container.id)
     container.resume()

@@ -41,6 +41,7 @@ def clean(container):
 
 
 @pytest.mark.parametrize("state", ["created", "running", "paused", "stopped"])
+@pytest.mark.machine
 def test_delete_after_a_crash(world, state):
     container = world.container()
     container.create()
@@ -76,6 +77,7 @@ def test_delete_ends_execs(world):
     until(lambda: not procs.alive(added.pid))
 
 
+@pytest.mark.machine
 def test_delete_ends_a_shared_pid_namespace(world):
     container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
     until(lambda: len(container.pids()) == 3)
@@ -119,6 +121,7 @@ def test_delete_after_shutdown(world):
     assert answer(container.delete_program()).exit_status == 137
 
 
+@pytest.mark.machine
 def test_delete_of_a_member(world):
     """One call per bundle, each only for its own container."""
     first = world.running(group="pod")
@@ -141,6 +144,7 @@ def test_delete_uses_the_root_of_the_options(world):
     clean(container)
 
 
+@pytest.mark.machine
 def test_delete_uses_the_runtime_of_the_bundle(world):
     container, fake = world.faked()
     container.run()

@@ -40,6 +40,7 @@ def fails(container, **fields):
 
 # --- what it makes ---
 
+@pytest.mark.machine
 def test_answers_the_pid_of_init(world):
     container = world.container()
     pid = container.create()
@@ -83,6 +84,7 @@ def test_files_for_delete(world):
         assert stat.S_IMODE((container.bundle / name).stat().st_mode) == 0o600
 
 
+@pytest.mark.machine
 def test_process_starts_with_clean_signals(world):
     """What is blocked or ignored survives exec: the container would inherit it."""
     container = world.running(["probe", "signals"], io="pipes")
@@ -122,6 +124,7 @@ def test_init_killed_before_create_answers(world):
 
 # --- how the OCI runtime is called ---
 
+@pytest.mark.machine
 def test_command_line(world):
     container, fake = world.faked()
     container.run()
@@ -135,6 +138,7 @@ def test_command_line(world):
     assert argv[-2:] == ["start", container.id]
 
 
+@pytest.mark.machine
 def test_options_become_flags(world):
     fake = world.fake_runtime()
     container = world.container(options=world.options(
@@ -238,6 +242,7 @@ def test_bind_mount(world):
     assert container.finish().exit_status == 4
 
 
+@pytest.mark.machine
 def test_read_only_bind_mount(world):
     """ro of a bind mount takes a second call: without it the source would be open to writes."""
     container = world.container(["sh", "-c", "echo x >/new; probe exit 5"])
@@ -336,6 +341,7 @@ def test_second_mount_fails(world):
 
 # --- failures ---
 
+@pytest.mark.machine
 def test_missing_runtime(world):
     """docker and containerd's tests look for the name in the text."""
     container = world.container(options=world.options(binary_name="no-runc"))
@@ -349,6 +355,7 @@ def test_missing_runtime(world):
     (["no-such-program"], "executable file not found"),
     (["/etc/passwd"], "permission denied"),
 ], ids=["absolute", "searched", "not-executable"])
+@pytest.mark.machine
 def test_missing_program(world, args, text):
     """docker makes its exit codes 127 and 126 of these words; crun's differ a little."""
     container = world.container(args)
@@ -458,6 +465,7 @@ def test_creates_of_a_pod_run_side_by_side(world):
         ttrpc.answer(creating)
 
 
+@pytest.mark.machine
 def test_many_containers_in_one_shim(world):
     first = world.container(group="pod")
     others = [world.container(group="pod") for _ in range(7)]

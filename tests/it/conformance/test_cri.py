@@ -24,6 +24,7 @@ def pod(cri):
     made.remove()
 
 
+@pytest.mark.machine
 def test_pod(cri, node):
     until(cri.ready)
     pod = cri.pod()
@@ -36,6 +37,7 @@ def test_pod(cri, node):
     until(lambda: not node.shims())
 
 
+@pytest.mark.machine
 def test_container(pod):
     container = pod.container(["probe", "exit", "4"])
     assert container.state() == "CREATED"
@@ -60,6 +62,7 @@ def test_log(pod):
     assert sorted(container.log()) == [("stderr", "err"), ("stdout", "out")]
 
 
+@pytest.mark.machine
 def test_exec_sync(pod):
     container = pod.container(["probe", "sleep"]).start()
     answer = container.exec("sh", "-c", "echo out; echo err >&2; exit 3")
@@ -90,6 +93,7 @@ def test_large_output(pod):
     assert len(container.exec("probe", "bytes", "1000000").stdout) == 1000000
 
 
+@pytest.mark.machine
 def test_graceful_stop(pod):
     container = pod.container(["probe", "trap", "15", "6"]).start()
     until(lambda: ("stdout", "ready") in container.log())
@@ -119,6 +123,7 @@ def test_stop_pod_stops_containers(cri, node):
     until(lambda: not node.shims())
 
 
+@pytest.mark.machine
 def test_out_of_memory(pod):
     """The reason in the status comes from the shim's event."""
     container = pod.container(["sh", "-c", "probe sleep 500; probe hog 200"],
@@ -129,6 +134,7 @@ def test_out_of_memory(pod):
     until(lambda: container.status().reason == "OOMKilled")
 
 
+@pytest.mark.machine
 def test_stats(pod):
     container = pod.container(["sh", "-c", "probe spin 200; probe hog 20"]).start()
     until(lambda: ("stdout", "done") in container.log())
@@ -137,6 +143,7 @@ def test_stats(pod):
     assert stats.memory.working_set_bytes.value > 15 * MIB
 
 
+@pytest.mark.machine
 def test_update(pod, cri):
     container = pod.container(["probe", "sleep"], memory=100 * MIB).start()
     from kyb.cri import pb  # pylint: disable=import-outside-toplevel
@@ -164,6 +171,7 @@ def test_terminals_do_not_leak(pod, node):
     until(lambda: not [t for t in procs.fds(shim).values() if "ptmx" in t])
 
 
+@pytest.mark.machine
 def test_restart_of_containerd(pod, node, cri):
     running = pod.container(["sh", "-c", "while :; do echo x; probe sleep 50; done"]).start()
     exited = pod.container(["probe", "exit", "3"]).start()
@@ -233,8 +241,10 @@ def test_shared_pid_namespace(cri, node):
 
 @pytest.mark.criu
 @pytest.mark.skipif(env.containerd_version() < (2, 0), reason="CheckpointContainer is new in 2.0")
+@pytest.mark.machine
 def test_checkpoint_container(pod, cri, node):
     container = pod.container(["probe", "count", "/tmp/n"]).start()
+    until(lambda: container.exec("cat", "/tmp/n").exit_code == 0)
     location = node.dir / "checkpoint.tar"
     cri.do("CheckpointContainer", deadline=120, container_id=container.id, location=str(location))
     assert location.stat().st_size > 10000

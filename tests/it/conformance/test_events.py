@@ -16,6 +16,7 @@ def topics(world, container):
     return [e.topic.removeprefix("/tasks/") for e in world.sink.all(container.id)]
 
 
+@pytest.mark.machine
 def test_life_of_a_container(world):
     container = world.running()
     added = container.exec("e1", ["probe", "exit", "2"])

@@ -131,6 +131,7 @@ def test_wait_across_delete_of_a_created_one(world):
 
 # --- Kill ---
 
+@pytest.mark.machine
 def test_kill_with_a_signal(world):
     container = world.running(["probe", "trap", "10", "33"], io="pipes")
     container.io.out.wait_for("ready")
@@ -165,6 +166,7 @@ def test_kill_all_after_the_exit(world):
         assert error.code == ttrpc.NOT_FOUND
 
 
+@pytest.mark.machine
 def test_kill_of_a_container_that_the_runtime_lost(world):
     """Somebody called 'runc delete --force' by hand."""
     container = world.running()
@@ -182,6 +184,7 @@ def test_kill_created(world):
     container.delete()
 
 
+@pytest.mark.machine
 def test_kill_all(world):
     container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
     until(lambda: len(container.pids()) == 3)
@@ -191,6 +194,7 @@ def test_kill_all(world):
     until(lambda: not any(procs.alive(pid) for pid in pids))
 
 
+@pytest.mark.machine
 def test_exit_of_init_ends_all_in_a_shared_pid_namespace(world):
     """Nothing else would: without a pid namespace the kernel does not."""
     container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
@@ -214,6 +218,7 @@ def test_exit_of_init_ends_execs(world):
 
 
 @pytest.mark.parametrize("share", [(), ("pid",)], ids=["own-pid-ns", "host-pid-ns"])
+@pytest.mark.machine
 def test_exit_of_init_is_told_last(world, share):
     container = world.running(host=share)
     for n in range(5):
@@ -244,6 +249,7 @@ def test_delete_of_a_running_one_is_refused(world):
     assert procs.mounts_below(container.rootfs)
 
 
+@pytest.mark.machine
 def test_delete_of_a_created_one(world):
     container = world.container()
     pid = container.create()
@@ -254,6 +260,7 @@ def test_delete_of_a_created_one(world):
     world.sink.wait("delete", container.id)
 
 
+@pytest.mark.machine
 def test_delete_cleans_up(world):
     container = world.running(["probe", "exit"], io="stdin")
     container.wait()
@@ -340,6 +347,7 @@ def test_id_can_be_used_again(world):
 
 # --- Exec ---
 
+@pytest.mark.machine
 def test_exec(world):
     container = world.running()
     added = container.exec("e1", ["sh", "-c", "echo $A; pwd; exit 9"], io="pipes", env=["A=b"],
@@ -448,6 +456,7 @@ def test_large_exec_spec(world):
     added.delete()
 
 
+@pytest.mark.machine
 def test_failed_exec(world):
     """Nothing ran, so there is no exit; but a Wait must not hang, and Delete works."""
     container = world.running()
@@ -615,6 +624,7 @@ def test_command_line_of_exec(world):
 
 # --- Pids ---
 
+@pytest.mark.machine
 def test_pids(world):
     container = world.running(["sh", "-c", "probe sleep & wait"])
     added = container.exec("e1", ["probe", "sleep"])

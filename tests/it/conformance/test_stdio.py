@@ -34,6 +34,7 @@ def start(request, world):
 
 # --- FIFOs ---
 
+@pytest.mark.machine
 def test_output_of_both_streams(start):
     process = start(["sh", "-c", "echo out; echo err >&2"])
     process.wait()
@@ -54,6 +55,7 @@ def test_any_bytes(start):
     assert process.io.out.sha.hexdigest() == expected_bytes(100000)
 
 
+@pytest.mark.machine
 def test_input(start):
     process = start(["probe", "sink"], io="stdin")
     process.io.write(b"x" * 300_000)
@@ -150,6 +152,7 @@ def test_last_output_before_delete(start):
     assert process.io.out.count == 4 * MIB
 
 
+@pytest.mark.machine
 def test_no_byte_of_100_mb_is_lost(world):
     size = 100 * MIB if env.SLOW == 1 else 5 * MIB
     io = Stdio(world.dir / "big", keep=False)
@@ -308,6 +311,7 @@ def test_fifos_are_let_go(world):
     until(lambda: not [t for t in procs.fds(shim).values() if t.startswith(folder)])
 
 
+@pytest.mark.machine
 def test_pipes_belong_to_the_users_root(world):
     """Or else it could not open /dev/stdout again in its own user namespace. The OCI runtime
     gives them to the process's user in the end, and leaves the group."""

@@ -38,6 +38,7 @@ def consoles(world):
     return [t for t in procs.fds(pid).values() if "ptmx" in t or "/pts/" in t]
 
 
+@pytest.mark.machine
 def test_it_is_a_terminal(start):
     process = start(["probe", "tty"])
     process.wait()
@@ -72,6 +73,7 @@ def test_control_characters(start):
     assert process.wait().exit_status == 6
 
 
+@pytest.mark.machine
 def test_resize(start):
     process = start(["probe", "winsize"])
     process.io.out.wait_for("x")

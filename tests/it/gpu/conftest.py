@@ -2,15 +2,18 @@
 """Fixtures of the GPU tests: an emulated GPU, an agent, and containers that compute on it."""
 import pathlib
 import re
+import shutil
 
 import pytest
 
 from kyb import agent as agents
 from kyb import env
 from kyb.agent import Agent
+from kyb.client import Container
+from kyb.node import Node
 from kyb.wait import until
 
-_LINE = re.compile(r"step=(\d+) counter=(\d+) checksum=(\w+) (\w+)")
+_LINE = re.compile(r"(?:proc=\d+ )?step=(\d+) counter=(\d+) checksum=(\w+) (\w+)")
 GROUP = "group-a"
 SEAT = "seat-0"
 GPU_DIR = "/run/fakegpu"
@@ -42,7 +45,7 @@ def start_agent(gpu, request):  # pylint: disable=redefined-outer-name
     """start_agent(folder, **how): an Agent that is stopped at the end, whatever happens."""
     made = []
 
-    def start(folder, more=None, with_gpu=True, **how):
+    def start(folder, more=None, with_gpu=True, gpu=gpu, **how):
         text = group_config(gpu) if more is None else more
         one = Agent(folder, gpu if with_gpu else None, more=text, **how)
         made.append(one)
@@ -80,11 +83,11 @@ class Workload:
         until(lambda: self.step >= step, 20, "the workload computes")
         return self
 
-    def goes_on(self, beyond=None):
+    def goes_on(self, beyond=None, result="ok"):
         """It computes, and every step verifies counter and pattern of its GPU memory."""
         before = self.step if beyond is None else beyond
         until(lambda: self.step > before + 2, 20, f"steps after {before}")
-        assert self.line().group(4) == "ok"
+        assert self.line().group(4) == result
         return self.step
 
 
@@ -150,3 +153,89 @@ def gworld(world, gpu):  # pylint: disable=redefined-outer-name
     if not world.kind.ours:
         pytest.skip("only ours: containerd's shim knows no GPU")
     return GpuWorld(world, gpu)
+
+
+# --- with a whole containerd ---
+
+@pytest.fixture(scope="session")
+def session_node(kind, base_rootfs, tmp_path_factory):
+    """A containerd whose shims know an agent."""
+    if not kind.ours:
+        pytest.skip("only ours: containerd's shim knows no GPU")
+    config = tmp_path_factory.mktemp("shim") / "shim.toml"
+    made = Node(kind, base_rootfs, cri=True, environ={"KYBERNATE_SHIM_CONFIG": str(config)})
+    config.write_text(f'agent_socket = "{made.dir}/a/agent.sock"\nlog_level = "debug"\n',
+                      encoding="ascii")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class GpuNode:
+    """A Node with an emulated GPU and an agent of this test's own."""
+
+    def __init__(self, node, client, gpu, start_agent):  # pylint: disable=redefined-outer-name
+        self.node = node
+        self.client = client
+        self.gpu = gpu
+        self.containers = []
+        self._start_agent = start_agent
+        self.agent_dir = node.dir / "a"
+        shutil.rmtree(self.agent_dir, ignore_errors=True)
+        self.agent = None
+        self.start()
+
+    def start(self, **how):
+        self.agent = self._start_agent(self.agent_dir, containerd=self.node.socket, **how)
+
+    def container(self, args=None, annotations=None, group=GROUP, seat=SEAT, gpu_dir=None,
+                  environ=(), **more):
+        """A container of containerd's, without a task."""
+        mounts, gpu_env, seats = gpu_options(gpu_dir or self.gpu.dir, group, seat)
+        made = self.client.container(args or COUNTER, mounts=mounts, env=[*gpu_env, *environ],
+                                     annotations={**seats, **(annotations or {})}, **more)
+        self.containers.append(made)
+        return made
+
+    def running(self, *args, **more):
+        made = self.container(*args, **more)
+        made.run()
+        return self.watch(made).ready() and made
+
+    def watch(self, container):
+        """Its workload, seen from outside."""
+        container.pid = container.get().pid
+        container.workload = Workload(f"/proc/{container.pid}/root/var/state")
+        return container.workload
+
+    def checkpoint(self, container, ref="ck", leave=False, **more):
+        """By the agent's own call."""
+        return self.agent.run("CreateCheckpoint", containerd_namespace=self.node.namespace,
+                              container_id=container.id, checkpoint_ref=ref, exit=not leave,
+                              **more)
+
+    def new_life(self, ref, **more):
+        """A container that is to come from a checkpoint, without a task."""
+        return self.container(annotations={"kybernate.io/restore-from": ref}, **more)
+
+    def clone(self, ref, **more):
+        """(Outcome, Container) of the agent's RestoreContainer."""
+        made = Container(self.client, self.node.new_id())
+        self.containers.append(made)
+        return self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
+                              **more), made
+
+    def ended(self, container):
+        """Waits for its end; the exit status."""
+        status = container.wait().exit_status
+        container.delete()
+        return status
+
+
+@pytest.fixture
+def gnode(node, client, gpu, start_agent):  # pylint: disable=redefined-outer-name
+    """A GpuNode; at the end its containers are ended."""
+    made = GpuNode(node, client, gpu, start_agent)
+    yield made
+    node.clear()

@@ -41,8 +41,14 @@ def criu_ran(container):
            [str(p) for p in (container.bundle / "work").resolve().rglob("dump.log")]
 
 
-def states(gpu):
-    return {p["state"] for p in gpu.processes().values()}
+def phases(agent):
+    """In the order in which they ended."""
+    return re.findall(r'msg="phase done" id=\S+ phase=(\w+)', agent.log())
+
+
+def state_of(gpu, container):
+    """What the driver says of the container's init."""
+    return gpu.processes()[container.pid]["state"]
 
 
 # --- it works ---
@@ -63,7 +69,7 @@ def test_leave_running(gworld, start_agent):
 
 
 def test_every_cuda_step_comes_before_criu_and_in_order(gworld, gpu, start_agent):
-    start_agent(gworld.agent_dir)
+    agent = start_agent(gworld.agent_dir)
     container = gworld.running()
     pid = container.pid
     container.checkpoint(gworld.image(), options())
@@ -72,21 +78,20 @@ def test_every_cuda_step_comes_before_criu_and_in_order(gworld, gpu, start_agent
     assert done == ["lock", "checkpoint", "restore", "unlock"]
     saved = next(c for c in gpu.log(pid=pid) if c["call"] == "checkpoint")
     back = next(c for c in gpu.log(pid=pid) if c["call"] == "restore")
-    log = gworld.agent_dir / "agent.log"
-    order = re.findall(r'msg="phase done" id=\S+ phase=(\w+)', log.read_text())
-    assert order == ["preflight", "quiesce", "lock", "vram_save", "criu_dump", "rootfs", "seal",
-                     "quiesce", "vram_restore", "unlock"]
-    assert saved["end"] < back["begin"]
+    assert phases(agent) == ["preflight", "quiesce", "lock", "vram_save", "criu_dump", "rootfs",
+                     "quiesce", "vram_restore", "unlock", "seal"]
+    assert saved["end"]["tick"] < back["begin"]["tick"]
 
 
 def test_exit(gworld, gpu, start_agent, world):
-    start_agent(gworld.agent_dir)
+    agent = start_agent(gworld.agent_dir)
     container = gworld.running()
     folder = gworld.image()
     container.checkpoint(folder, options(exit=True))
     assert container.wait().exit_status == 137
     assert (folder / "kybernate.json").exists()
     assert gpu.gpu()["used"] == 0
+    assert phases(agent)[-2:] == ["seal", "exit"]
     container.delete()
     assert len(world.sink.all(container.id, "exit")) == 1
 
@@ -120,7 +125,7 @@ def test_before_cuda_is_used(gworld, start_agent):
     container.run()
     container.workload.ready()
     container.checkpoint(gworld.image(), options())
-    container.workload.goes_on()
+    container.workload.goes_on(result="cpu")
 
 
 def test_several_processes(gworld, gpu, start_agent):
@@ -137,7 +142,7 @@ def test_several_processes(gworld, gpu, start_agent):
         one.goes_on()
     about = json.loads((folder / "kybernate.json").read_text())
     assert len(about["gpu"]["processes"]) == 3
-    calls = [(c["call"], c["begin"]) for c in gpu.log() if c["call"] in ("lock", "checkpoint")]
+    calls = [(c["call"], c["begin"]["tick"]) for c in gpu.log() if c["call"] in ("lock", "checkpoint")]
     last_lock = max(begin for call, begin in calls if call == "lock")
     first_save = min(begin for call, begin in calls if call == "checkpoint")
     assert last_lock < first_save
@@ -161,7 +166,7 @@ def test_failed_lock(gworld, gpu, start_agent, code, reason):
     assert os.listdir(folder) == []
     assert container.status == "RUNNING"
     container.workload.goes_on()
-    assert states(gpu) == {"RUNNING"}
+    assert state_of(gpu, container) == "RUNNING"
     gpu.clear()
     container.checkpoint(folder, options())  # and the next one works
     assert len(calls("checkpoint")) == 1
@@ -189,7 +194,7 @@ def test_failed_save(gworld, gpu, start_agent):
         container.checkpoint(gworld.image(), options())
     assert calls("checkpoint") == []
     container.workload.goes_on()
-    assert states(gpu) == {"RUNNING"}
+    assert state_of(gpu, container) == "RUNNING"
 
 
 def test_lying_driver(gworld, gpu, start_agent):
@@ -197,7 +202,7 @@ def test_lying_driver(gworld, gpu, start_agent):
     start_agent(gworld.agent_dir)
     runtime, calls = spying_runtime(gworld.world)
     container = gworld.running(options=runtime)
-    gpu.fault(call="checkpoint", lie="skip")
+    gpu.fault(call="checkpoint", lie="noop")
     with pytest.raises(ttrpc.Error, match="CUDA_STATE_WRONG"):
         container.checkpoint(gworld.image(), options())
     assert calls("checkpoint") == []
@@ -220,7 +225,7 @@ def test_failed_dump_by_runtime(gworld, gpu, start_agent, world):
     assert "no dump today" in caught.value.message
     assert container.status == "RUNNING"
     container.workload.goes_on()
-    assert states(gpu) == {"RUNNING"}
+    assert state_of(gpu, container) == "RUNNING"
 
 
 def test_without_agent(gworld):
@@ -249,15 +254,17 @@ def test_socket_of_another_user(gworld, world):
     gworld.agent_dir.mkdir()
     path = gworld.agent_dir / "agent.sock"
     container = gworld.running()
-    os.chown(gworld.agent_dir, 1000, 1000)
     child = os.fork()
-    if child == 0:
-        os.setgid(1000)
-        os.setuid(1000)
-        impostor = socket.socket(socket.AF_UNIX)
-        impostor.bind(str(path))
-        impostor.listen()
-        signal.pause()
+    if child == 0:  # who listens is what counts: the kernel notes the credentials of that moment
+        try:
+            impostor = socket.socket(socket.AF_UNIX)
+            impostor.bind(str(path))
+            os.setresgid(1000, 1000, 1000)
+            os.setresuid(1000, 1000, 1000)
+            impostor.listen()
+            signal.pause()
+        finally:
+            os._exit(1)  # pylint: disable=protected-access
     try:
         until(path.exists)
         with pytest.raises(ttrpc.Error) as caught:

@@ -88,6 +88,8 @@ class Agent:
         try:
             status = self.call("Status", timeout=2)
         except grpc.RpcError:
+            self._channel.close()  # it would back off for seconds
+            self._channel = None
             return False
         return status.driver_ok or self.gpu is None
 

@@ -59,10 +59,12 @@ _DISABLED = ("io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1
 
 
 class Node:
-    """See the head of this file. With cri=True pods can be run (see kyb/cri.py)."""
+    """See the head of this file. With cri=True pods can be run (see kyb/cri.py). environ: more
+    of it, also for the shims."""
 
-    def __init__(self, kind, rootfs, cri=False, handler="kyb"):
+    def __init__(self, kind, rootfs, cri=False, handler="kyb", environ=None):
         self.kind = kind
+        self.environ = environ or {}
         self.handler = handler
         self.cri_enabled = cri
         self.token = "kn" + secrets.token_hex(4)
@@ -98,7 +100,7 @@ class Node:
 
     def start(self, timeout=60):
         """Starts containerd and waits until it answers."""
-        environ = env.environment()
+        environ = env.environment(**self.environ)
         if self.kind.by_path:  # for ctr, which cannot name a path and a type: the stock name
             shadow = self.dir / "bin"
             shadow.mkdir(exist_ok=True)
