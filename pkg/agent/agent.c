@@ -150,6 +150,11 @@ static int serve(struct agent *agent, struct error *err)
 {
 	struct grpc_server_config config = {
 		.max_connections = agent->settings.limits.connections,
+		/* Requests are small, lists may be long. Peers are root's, so one may have it all. */
+		.max_send = AGENT_MESSAGE_MAX,
+		.max_unsent = 2 * AGENT_MESSAGE_MAX,
+		.max_memory_per_connection = 2 * AGENT_MESSAGE_MAX,
+		.max_memory = 4 * AGENT_MESSAGE_MAX,
 		.allow = allowed,
 	};
 	int fd = take_socket(agent->settings.socket, err), r;

@@ -18,6 +18,9 @@
 #include "event/signals.h"
 #include "rpc/grpc_server.h"
 
+/* The largest answer: the files of a checkpoint, or some 100,000 checkpoints in a list. */
+#define AGENT_MESSAGE_MAX ((size_t)64 << 20)
+
 struct agent {
 	struct loop *loop;
 	struct reaper reaper;
@@ -105,6 +108,8 @@ int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
 		const char *snapshotter, const char *key, struct rootfs **ret, struct error *err);
 int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **ret,
 		   struct error *err);
+/* Brings op->bytes_done up to date. */
+void rootfs_progress(struct rootfs *r);
 /* Ends it soon; operation_rootfs_done() follows all the same. */
 void rootfs_cancel(struct rootfs *r);
 /* Forgets it: nothing follows. NULL is fine. */

@@ -215,5 +215,6 @@ pb_checkpoint_info *convert_checkpoint_info(const struct metadata *m, struct are
 	info->gpu_seat = text(m->gpu.seat);
 	info->files = (uint32_t)m->manifest.files;
 	info->runtime = text(m->container.runtime);
+	info->container_name = text(m->container.name);
 	return fill_processes(m, mem, info) < 0 ? NULL : info;
 }

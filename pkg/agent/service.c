@@ -5,7 +5,6 @@
 #include "agent/agent.h"
 #include "rpc/pb.h"
 
-#define MESSAGE_MAX ((size_t)4 << 20)
 #define SERVICE     "/kybernate.agent.v1.NodeAgent/"
 
 const struct grpc_method agent_methods[] = {
@@ -24,7 +23,7 @@ const size_t agent_methods_size = ARRAY_SIZE(agent_methods);
 
 void agent_send(struct grpc_call *call, const ProtobufCMessage *msg)
 {
-	_cleanup_buf_ struct buf packed = BUF_LIMIT(MESSAGE_MAX);
+	_cleanup_buf_ struct buf packed = BUF_LIMIT(AGENT_MESSAGE_MAX);
 
 	/* What cannot be sent ends the call, and its ended() tells the handler. */
 	if (pb_pack(msg, &packed) < 0 || grpc_call_send(call, buf_bytes(&packed)) < 0)
@@ -34,7 +33,7 @@ void agent_send(struct grpc_call *call, const ProtobufCMessage *msg)
 
 void agent_reply(struct grpc_call *call, const ProtobufCMessage *msg)
 {
-	_cleanup_buf_ struct buf packed = BUF_LIMIT(MESSAGE_MAX);
+	_cleanup_buf_ struct buf packed = BUF_LIMIT(AGENT_MESSAGE_MAX);
 
 	if (pb_pack(msg, &packed) < 0)
 		grpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "the answer is too large",

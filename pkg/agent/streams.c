@@ -139,6 +139,8 @@ static void update(struct operation *op)
 {
 	struct stream *s = op->host_data;
 
+	if (s->rootfs && op->phase == PHASE_ROOTFS)
+		rootfs_progress(s->rootfs);
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING });
 	if (s->creation)
 		creation_update(s->creation, op);
@@ -154,7 +156,7 @@ static void finished(struct operation *op, enum operation_status status, const s
 	s->rootfs = NULL;
 	if (s->creation)
 		creation_finished(s->creation, op, status, err);
-	if (s->rebirth && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
+	if (s->rebirth)
 		rebirth_finished(s->rebirth, op, status, err);
 	send_reply(op, &(struct reply){ .status = status,
 					.err = status == OPERATION_OK ? NULL : err,

@@ -287,7 +287,6 @@ static int undo_dump(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	operation_unwatch(op);
 	slot_release(&op->slot);
 	if (!op->dumping)
 		return 0;
@@ -302,7 +301,6 @@ static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	operation_unwatch(op);
 	slot_release(&op->slot);
 	op->criu_done = true;
 	if (op->work.fd < 0 || !op->host->rootfs)

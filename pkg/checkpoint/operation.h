@@ -77,7 +77,7 @@ struct operation;
 struct operation_host {
 	/* Gives an order; operation_order_done() follows. Not called once the host is lost. */
 	void (*order)(struct operation *op, enum order order);
-	/* Phase or progress have changed. */
+	/* Phase or progress have changed; and twice a second in any case. */
 	void (*update)(struct operation *op);
 	/*
 	 * Optional: saves the container's changed files into op->work, or puts those of op->pin
@@ -145,6 +145,8 @@ struct operation {
 	struct slot slot;
 	struct bulk bulk;
 	struct timer timer;
+	struct timer pulse; /* tells the host how far it is */
+	bool watching;      /* op->image_path grows: its size is the progress */
 	struct store_work work; /* checkpoint: what is being made; fd -1 = none */
 	struct store_pin pin;   /* restore: what is being used */
 	int image_fd;           /* restore from an image directory; -1 = none */
@@ -213,9 +215,8 @@ void operation_observe(struct flow *f, const struct flow_step *step, enum flow_e
 /* Ends the operation at the end of this round: host->finished(), then it is freed. */
 void operation_finish(struct operation *op, enum operation_status status,
 		      const struct error *err);
-/* Watches op->image_path grow, for the progress of a dump. */
+/* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
-void operation_unwatch(struct operation *op);
 
 /* Lists the container's processes, for a group; data is the operation. */
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max);

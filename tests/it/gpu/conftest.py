@@ -221,10 +221,12 @@ class GpuNode:
 
     def clone(self, ref, **more):
         """(Outcome, Container) of the agent's RestoreContainer."""
-        made = Container(self.client, self.node.new_id())
+        made = Container(self.client, more.pop("container_id", self.node.new_id()))
         self.containers.append(made)
-        return self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
-                              **more), made
+        outcome = self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
+                                 **more)
+        made.id = made.id or outcome.last.container_id
+        return outcome, made
 
     def ended(self, container):
         """Waits for its end; the exit status."""
