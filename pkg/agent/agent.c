@@ -185,6 +185,7 @@ static void set_timeouts(struct agent *agent)
 	t[PHASE_CRIU_RESTORE] = agent->settings.timeouts.criu_restore;
 	t[PHASE_VERIFY] = agent->settings.timeouts.verify;
 	t[PHASE_CREATE] = agent->settings.timeouts.create;
+	t[PHASE_FREEZE] = agent->settings.timeouts.quiesce;
 }
 
 static int set_groups(struct agent *agent, struct error *err)

@@ -88,6 +88,23 @@ static const char *const *copy_list(struct arena *mem, const char *const *list, 
 	return c;
 }
 
+static const struct gpu_held *copy_held(struct arena *mem, const struct gpu_held *held,
+					bool *failed)
+{
+	struct gpu_held *c = arena_alloc(mem, sizeof(*c));
+	struct gpu_memory *memory = arena_alloc(mem, sizeof(*memory));
+	struct gpu_member *members = arena_alloc(mem, (held->n_members + 1) * sizeof(*members));
+
+	if (!c || !memory || !members) {
+		*failed = true;
+		return NULL;
+	}
+	*memory = *held->memory;
+	memcpy(members, held->members, held->n_members * sizeof(*members));
+	*c = (struct gpu_held){ members, held->n_members, memory };
+	return c;
+}
+
 static int copy_request(struct operation *op, const struct operation_request *req)
 {
 	static const size_t strings[] = {
@@ -111,6 +128,8 @@ static int copy_request(struct operation *op, const struct operation_request *re
 	to->device_paths = copy_list(&op->mem, req->device_paths, req->n_device_paths, &failed);
 	to->visible_devices =
 		copy_list(&op->mem, req->visible_devices, req->n_visible_devices, &failed);
+	if (req->held)
+		to->held = copy_held(&op->mem, req->held, &failed);
 	to->runtime_flags = copy_list(&op->mem, req->runtime_flags, req->n_runtime_flags, &failed);
 	return failed ? -ENOMEM : 0;
 }
@@ -135,14 +154,31 @@ static void operation_free(struct operation *op)
 	free(op);
 }
 
-static const char *const kinds[] = { "checkpoint", "restore", "prepare" };
+static const char *const kinds[] = { "checkpoint", "restore", "prepare", "suspend", "resume" };
+
+static const struct flow_ops *flow_of(const struct operation_request *req)
+{
+	switch (req->kind) {
+	case OPERATION_RESTORE:
+		return &restore_flow;
+	case OPERATION_PREPARE:
+		return &prepare_flow;
+	case OPERATION_SUSPEND:
+		return &suspend_flow;
+	case OPERATION_RESUME:
+		return &resume_flow;
+	case OPERATION_CHECKPOINT:
+		break;
+	}
+	if (req->held)
+		return req->exit ? &checkpoint_held_exit_flow : &checkpoint_held_flow;
+	return req->exit ? &checkpoint_exit_flow : &checkpoint_flow;
+}
 
 int operation_start(struct node *node, const struct operation_request *req,
 		    const struct operation_host *host, void *host_data, struct operation **ret,
 		    struct error *err)
 {
-	static const struct flow_ops *const flows[] = { &checkpoint_flow, &restore_flow,
-							&prepare_flow };
 	const struct operation *other = operation_find(node, req->ns, req->container_id);
 	nsec_t limit = node->operation_timeout, asked = req->timeout_ms * NSEC_PER_MSEC;
 	struct operation *op;
@@ -174,9 +210,7 @@ int operation_start(struct node *node, const struct operation_request *req,
 		return error_set(err, r, "out of memory");
 	}
 	list_append(&node->operations, &op->node_link);
-	flow_start(&op->flow, node->loop,
-		   req->kind == OPERATION_CHECKPOINT && req->exit ? &checkpoint_exit_flow
-								  : flows[req->kind]);
+	flow_start(&op->flow, node->loop, flow_of(&op->req));
 	timer_set(node->loop, &op->pulse, op->begun + PULSE, pulse);
 	log_info("operation begins", F_STR("op", kinds[req->kind]), F_STR("ns", op->req.ns),
 		 F_STR("id", op->req.container_id), F_STR("ref", op->req.ref));
