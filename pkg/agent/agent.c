@@ -166,6 +166,13 @@ static int serve(struct agent *agent, struct error *err)
 	return r < 0 ? error_sys(err, r, "serve %s", agent->settings.socket) : 0;
 }
 
+nsec_t agent_undo_time(const struct agent *agent)
+{
+	const nsec_t *t = agent->node.timeouts;
+
+	return 2 * (t[PHASE_VRAM_RESTORE] + t[PHASE_UNLOCK] + t[PHASE_QUIESCE]);
+}
+
 /* --- start ---------------------------------------------------------------------------------- */
 
 static void set_timeouts(struct agent *agent)
@@ -300,6 +307,7 @@ int agent_run(const char *settings_path, struct error *err)
 		return error_set(err, -ENOMEM, "out of memory");
 	list_init(&agent->creations);
 	list_init(&agent->rebirths);
+	list_init(&agent->switchings);
 	list_init(&agent->node.degraded);
 	list_init(&agent->node.prepared);
 	reaper_init(&agent->reaper);

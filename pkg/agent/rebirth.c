@@ -450,6 +450,7 @@ static void observe(struct flow *f, const struct flow_step *step, enum flow_even
 static void rebirth_free(struct rebirth *b)
 {
 	list_remove(&b->node);
+	streams_forget(b->agent, b);
 	containerd_call_done(&b->work);
 	containerd_call_done(&b->mounts_call);
 	store_unpin(&b->pin);

@@ -10,8 +10,11 @@
 const struct grpc_method agent_methods[] = {
 	{ SERVICE "Checkpoint", GRPC_BIDI, &checkpoint_stream },
 	{ SERVICE "Restore", GRPC_BIDI, &restore_stream },
+	{ SERVICE "Suspend", GRPC_BIDI, &suspend_stream },
 	{ SERVICE "CreateCheckpoint", GRPC_SERVER_STREAM, &create_verb },
 	{ SERVICE "RestoreContainer", GRPC_SERVER_STREAM, &rebirth_verb },
+	{ SERVICE "SuspendContainer", GRPC_SERVER_STREAM, &suspend_verb },
+	{ SERVICE "ResumeContainer", GRPC_SERVER_STREAM, &resume_verb },
 	{ SERVICE "ListCheckpoints", GRPC_UNARY, &list_verb },
 	{ SERVICE "GetCheckpoint", GRPC_UNARY, &get_verb },
 	{ SERVICE "DeleteCheckpoint", GRPC_UNARY, &delete_verb },

@@ -218,7 +218,7 @@ const struct grpc_method_ops delete_verb = { .message = delete_message };
 
 /* --- Status --------------------------------------------------------------------------------- */
 
-static const char *const kinds[] = { "checkpoint", "restore", "restore" };
+static const char *const kinds[] = { "checkpoint", "restore", "restore", "suspend", "resume" };
 
 /* As of today's wall clock, which may have been set since. */
 static uint64_t started_ms(nsec_t begun)

@@ -128,7 +128,8 @@ static void gate_empty(struct gate *g)
 	struct checkpoint *ck = c->checkpointing;
 
 	timer_cancel(&ck->timer);
-	if (ck->frozen)
+	/* One that is suspended has its GPU memory saved already: it stays as it is. */
+	if (ck->frozen && !buf_len(&c->held))
 		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
 	else
 		sync_files(ck);
@@ -469,6 +470,7 @@ void gpu_checkpoint(struct checkpoint *ck)
 	req.image_path = ck->image_path;
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
+	req.held = buf_bytes(&c->held);
 	c->checkpointing = ck;
 	r = agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
 			  gpu_stream_deadline(c, ck->op.call), &ops, ck, &err);
