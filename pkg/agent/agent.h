@@ -103,6 +103,18 @@ struct creation *creation_find(struct agent *agent, const char *ns, const char *
 void creation_describe(const struct creation *c, struct operation_request *req);
 struct report *creation_report(struct creation *c);
 
+/*
+ * A checkpoint that no operator asked for: the container is being stopped. Finds out at containerd
+ * what creation_describe() tells, and makes up a ref; then ready(), once, and soon after
+ * creation_cancel(). End with creation_free(), in ready() or later. NULL: out of memory.
+ */
+struct creation *creation_for_stop(struct agent *agent, const char *ns, const char *container_id,
+				   void (*ready)(void *data, int r, const struct error *err),
+				   void *data);
+void creation_cancel(struct creation *c);
+const char *creation_ref(const struct creation *c);
+void creation_free(struct creation *c);
+
 /* Saves the container's changed files, and the rest that only the creation knows, into op->work. */
 int creation_save_rootfs(struct creation *c, struct operation *op, struct rootfs **ret,
 			 struct error *err);

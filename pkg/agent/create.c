@@ -38,6 +38,9 @@ struct creation {
 	char ref[REF_MAX + 1];
 	bool exit;
 	nsec_t deadline;
+	/* For a stop: the stream that waits until everything is known. */
+	void (*ready)(void *data, int r, const struct error *err);
+	void *data;
 };
 
 static struct creation *creation_of(struct flow *f)
@@ -266,9 +269,7 @@ static const struct flow_step steps[] = {
 	{ "checkpoint", step_checkpoint, NULL, cancel_checkpoint },
 };
 
-/* --- the caller's side ---------------------------------------------------------------------- */
-
-static void creation_free(struct creation *c)
+void creation_free(struct creation *c)
 {
 	list_remove(&c->node);
 	streams_forget(c->agent, &c->report);
@@ -281,6 +282,68 @@ static void creation_free(struct creation *c)
 	free(c->id);
 	free(c);
 }
+
+/* --- a container that is being stopped ------------------------------------------------------ */
+
+static const struct flow_step stop_steps[] = {
+	{ "container", step_container, NULL, NULL },
+	{ "snapshot", step_snapshot, NULL, NULL },
+	{ "ref", step_ref, NULL, NULL },
+};
+
+static void known(struct flow *f, int r, const struct error *err)
+{
+	struct creation *c = creation_of(f);
+
+	c->ready(c->data, r, err);
+}
+
+static const struct flow_ops stop_ops = { .steps = stop_steps,
+					  .n_steps = ARRAY_SIZE(stop_steps),
+					  .done = known };
+
+struct creation *creation_for_stop(struct agent *agent, const char *ns, const char *container_id,
+				   void (*ready)(void *data, int r, const struct error *err),
+				   void *data)
+{
+	struct creation *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	list_init(&c->node);
+	c->agent = agent;
+	report_init(&c->report, NULL);
+	c->report.begun = true; /* no other stream may take it for its own */
+	c->ns = strdup(ns);
+	c->id = strdup(container_id);
+	if (!c->ns || !c->id) {
+		creation_free(c);
+		return NULL;
+	}
+	c->report.id = c->id;
+	c->report.ref = c->ref;
+	c->exit = true;
+	c->ready = ready;
+	c->data = data;
+	list_append(&agent->creations, &c->node);
+	flow_start(&c->flow, agent->loop, &stop_ops);
+	return c;
+}
+
+void creation_cancel(struct creation *c)
+{
+	struct error err = ERROR_NULL;
+
+	(void)error_reason(&err, REASON_SHIM_GONE, -EPIPE, "the shim has left");
+	flow_abort(&c->flow, &err);
+}
+
+const char *creation_ref(const struct creation *c)
+{
+	return c->ref;
+}
+
+/* --- the caller's side ---------------------------------------------------------------------- */
 
 static void done(struct flow *f, int r, const struct error *err)
 {

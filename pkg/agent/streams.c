@@ -22,12 +22,24 @@ struct stream {
 	struct report *report;
 	struct creation *creation; /* the owner of report */
 	struct rebirth *rebirth;
+	struct creation *stop; /* ours: a container that is being stopped */
+	bool looking;          /* it is not ready yet */
+	struct operation_request req; /* what waits for it */
+	struct arena mem;             /* of the first request */
 	struct rootfs *rootfs;
 };
 
 static struct stream *stream_of(struct grpc_call *call)
 {
 	return grpc_call_data(call);
+}
+
+static void stream_free(struct stream *s)
+{
+	if (s->stop)
+		creation_free(s->stop);
+	arena_done(&s->mem);
+	free(s);
 }
 
 static void started(struct grpc_call *call)
@@ -42,6 +54,7 @@ static void started(struct grpc_call *call)
 	}
 	s->agent = grpc_call_arg(call);
 	s->call = call;
+	s->mem = ARENA_LIMIT(MEMORY_MAX);
 	grpc_call_set_data(call, s);
 }
 
@@ -55,8 +68,10 @@ static void ended(struct grpc_call *call, enum grpc_end why)
 	s->call = NULL;
 	if (s->op)
 		operation_host_lost(s->op); /* finished() frees the stream */
+	else if (s->looking)
+		creation_cancel(s->stop); /* stop_known() does */
 	else
-		free(s);
+		stream_free(s);
 }
 
 /* --- replies -------------------------------------------------------------------------------- */
@@ -196,7 +211,7 @@ static void finished(struct operation *op, enum operation_status status, const s
 					.last = true });
 	s->op = NULL;
 	if (!s->call) {
-		free(s);
+		stream_free(s);
 		return;
 	}
 	/* The verdict is a message, for clients that read no trailers; the status says it too. */
@@ -253,7 +268,9 @@ static void begin(struct stream *s, struct operation_request *req)
 
 	s->rebirth = rebirth_find(s->agent, req->ns, req->container_id);
 	if (req->kind == OPERATION_CHECKPOINT) {
-		s->creation = creation_find(s->agent, req->ns, req->container_id, req->ref);
+		s->creation = s->stop ? s->stop
+				      : creation_find(s->agent, req->ns, req->container_id,
+						      req->ref);
 		if (*req->ref && !s->creation) {
 			(void)error_reason(&err, REASON_CANCELED, -ECANCELED,
 					   "nobody waits for a checkpoint \"%s\" any more",
@@ -280,6 +297,36 @@ static void begin(struct stream *s, struct operation_request *req)
 		report_begun(s->report, op);
 }
 
+/* Everything is known that a checkpoint in place of a stop needs. */
+static void stop_known(void *data, int r, const struct error *err)
+{
+	struct stream *s = data;
+
+	s->looking = false;
+	if (!s->call) {
+		stream_free(s);
+		return;
+	}
+	if (r < 0) {
+		agent_fail(s->call, err);
+		return;
+	}
+	s->req.ref = creation_ref(s->stop);
+	begin(s, &s->req);
+}
+
+static void begin_stop(struct stream *s)
+{
+	struct error err = ERROR_NULL;
+
+	s->stop = creation_for_stop(s->agent, s->req.ns, s->req.container_id, stop_known, s);
+	s->looking = s->stop != NULL;
+	if (!s->stop) {
+		(void)error_set(&err, -ENOMEM, "out of memory");
+		agent_fail(s->call, &err);
+	}
+}
+
 static void answered(struct stream *s, const pb_order_result *m)
 {
 	struct error err = ERROR_NULL;
@@ -295,21 +342,23 @@ static void checkpoint_message(struct grpc_call *call, struct bytes msg)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	struct stream *s = stream_of(call);
+	struct arena *kept = s && !s->op && !s->stop ? &s->mem : &mem;
 	const Kybernate__Agent__V1__CheckpointRequest *m = agent_unpack(
-		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, &mem);
-	struct operation_request req;
+		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, kept);
 	struct error err = ERROR_NULL;
 
 	if (!m || !s)
 		return;
-	if (s->op || m->result) {
+	if (s->op || s->stop || m->result) {
 		answered(s, m->result);
 		return;
 	}
-	if (convert_checkpoint_request(m, &req, &mem, &err) < 0)
+	if (convert_checkpoint_request(m, &s->req, kept, &err) < 0)
 		agent_fail(call, &err);
+	else if (m->options->stop)
+		begin_stop(s);
 	else
-		begin(s, &req);
+		begin(s, &s->req);
 }
 
 static void restore_message(struct grpc_call *call, struct bytes msg)

@@ -71,6 +71,11 @@ void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 		op_fail(op, &err);
 		return;
 	}
+	/* The caller is answered at once: it counts the grace period from its answer. */
+	if (stop_by_checkpoint(op->c, req->signal)) {
+		op_reply_empty(op);
+		return;
+	}
 	r = runtime_kill(&op->c->rt, req->signal, req->all, end_op, op, &err);
 	if (r < 0)
 		op_fail(op, &err);

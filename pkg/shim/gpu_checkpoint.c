@@ -449,7 +449,7 @@ void gpu_checkpoint(struct checkpoint *ck)
 	struct error err = ERROR_NULL;
 	int r;
 
-	r = gpu_request(c, AGENT_CHECKPOINT, ttrpc_call_arena(ck->op.call), &req, &err);
+	r = gpu_request(c, AGENT_CHECKPOINT, &req, &err);
 	if (r == 0 && !c->cgroup.host)
 		r = error_reason(&err, REASON_CONTAINER_MISSING, -ENOENT,
 				 "the container has no cgroup of its own, so its processes cannot be "
@@ -464,7 +464,9 @@ void gpu_checkpoint(struct checkpoint *ck)
 	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
 	req.n_runtime_flags = gpu_flags_name(&args, flags);
 	req.runtime_flags = flags;
-	req.timeout_ms = gpu_timeout_ms(ck->op.call);
+	req.timeout_ms = ck->stop_signal ? settings_of(ck)->timeouts.stop / NSEC_PER_MSEC
+					 : gpu_timeout_ms(ck->op.call);
+	req.stop = ck->stop_signal != 0;
 	req.exit = ck->options.exit;
 	req.paused = ck->was_paused;
 	req.image_path = ck->image_path;

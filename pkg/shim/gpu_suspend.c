@@ -288,7 +288,7 @@ static void begin(struct op *op, bool resume)
 	s->if_asked = !resume && !c->intent.suspend_on_pause;
 	s->err = ERROR_NULL;
 	c->suspending = s;
-	r = gpu_request(c, AGENT_SUSPEND, ttrpc_call_arena(op->call), &req, &s->err);
+	r = gpu_request(c, AGENT_SUSPEND, &req, &s->err);
 	if (r == 0 && !c->cgroup.host)
 		r = error_reason(&s->err, REASON_CONTAINER_MISSING, -ENOENT,
 				 "the container has no cgroup of its own");

@@ -104,6 +104,7 @@ struct container {
 	struct checkpoint *checkpointing; /* by the agent; NULL = not */
 	struct suspend *suspending;       /* by the agent, or resuming; NULL = not */
 	struct buf held; /* suspended: what the agent wrote down; empty = not suspended */
+	bool stopping; /* its stop has become a checkpoint: once only */
 	bool pausing;
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
@@ -167,7 +168,7 @@ void container_retire(struct container *c);
 
 /*
  * One call on a process of a container: holds references to both, waits for its turn in the
- * process's lane, answers the call exactly once.
+ * process's lane, answers the call exactly once. call NULL: an op of our own, which nobody waits for.
  */
 struct op {
 	struct ttrpc_call *call;
@@ -219,6 +220,12 @@ void pause_plainly(struct op *op);
 /* With the agent; gpu_suspend.c. The op is in its lane, and is answered by these. */
 void gpu_pause(struct op *op);
 void gpu_resume(struct op *op);
+
+/*
+ * kybernate.io/on-stop: may this signal to the init become a checkpoint with exit? Then it does, and
+ * is delivered only if that fails; checkpoint.c.
+ */
+bool stop_by_checkpoint(struct container *c, unsigned int signo);
 
 /* Start, by what is to be started. The op is in its lane, and is answered by these. */
 void start_init(struct op *op);    /* start.c */

@@ -114,6 +114,7 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	m.context = make_context(req, &c);
 	o.exit = req->exit;
 	o.paused = req->paused;
+	o.stop = req->stop;
 	o.image_path = text(req->image_path);
 	o.work_path = text(req->work_path);
 	o.checkpoint_ref = text(req->checkpoint_ref);

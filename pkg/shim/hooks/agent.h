@@ -45,6 +45,7 @@ struct agent_request {
 
 	/* Checkpoint */
 	bool exit, paused;
+	bool stop; /* in place of the signal that stops it: into the store, by a ref of the agent's */
 	const char *image_path, *work_path, *checkpoint_ref;
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
