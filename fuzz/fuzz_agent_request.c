@@ -47,7 +47,7 @@ static void checkpoint(struct bytes in, struct arena *mem)
 
 	if (m && m->result)
 		check_result(m->result);
-	if (m && convert_checkpoint_request(m, &req, &err) == 0) {
+	if (m && convert_checkpoint_request(m, &req, mem, &err) == 0) {
 		check_request(&req);
 		assert(req.task_pid && req.image_path && req.work_path);
 	}
