@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node of its own on a machine with a GPU: the unpacked kit, a private containerd, an agent, and
 containers that compute. Standard library only; see run."""
+import contextlib
 import ctypes
 import glob
 import hashlib
@@ -129,6 +130,18 @@ def mount(source, target, kind, flags=0, data=None):
                 ctypes.c_ulong(flags), data and data.encode())
 
 
+def try_overlay(folder):
+    """Can an overlay have its upper folder there? 0 or why not."""
+    with tempfile.TemporaryDirectory(dir=folder) as base:
+        for name in ("low", "up", "work", "at"):
+            os.mkdir(f"{base}/{name}")
+        error = mount("overlay", f"{base}/at", "overlay", 0,
+                      f"lowerdir={base}/low,upperdir={base}/up,workdir={base}/work")
+        if not error:
+            libc("umount", f"{base}/at".encode())
+        return error
+
+
 MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
 CLONE_NEWNS = 0x20000
 
@@ -157,9 +170,10 @@ class Driver:
     def _find():
         listed = re.findall(r"libcuda\.so\.1 .*x86-64.*=> (\S+)",
                             Run(["/sbin/ldconfig", "-p"]).out)
-        for path in [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), "/usr/local/nvidia/lib64",
-                     "/usr/local/nvidia/lib", *map(os.path.dirname, listed), LIBRARIES,
-                     "/usr/lib64"]:
+        # cuda-compat's, which LD_LIBRARY_PATH may name, comes last: it is of another version.
+        for path in ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib",
+                     *map(os.path.dirname, listed), LIBRARIES, "/usr/lib64",
+                     *os.environ.get("LD_LIBRARY_PATH", "").split(":")]:
             if path and os.path.exists(f"{path}/libcuda.so.1"):
                 return pathlib.Path(path)
         raise Failed("there is no libcuda.so.1 on this machine")
@@ -274,6 +288,7 @@ class Node:
         self.mounts = []  # further (source, destination) of GPU containers
         self.host_net = False
         self.snapshotter = "overlayfs"
+        self.closed = False
         self.work.mkdir(parents=True, exist_ok=True)
         self.logs = self.work / "logs"
         self.logs.mkdir(exist_ok=True)
@@ -365,7 +380,31 @@ class Node:
             self.ctr(*args, IMAGE, name, *argv, timeout=120).must()
         return Container(self, name)
 
+    def find_snapshotter(self):
+        """Overlayfs where its upper folder may lie in the work folder; else in a tmpfs there; else
+        plain copies."""
+        error = try_overlay(self.work)
+        if not error:
+            return "overlayfs"
+        mount("kybernate", self.work, "tmpfs", 0, "mode=755,size=75%")
+        self.logs.mkdir(exist_ok=True)
+        if not try_overlay(self.work):
+            return f"overlayfs on a tmpfs: {error} without"
+        self.snapshotter = "native"
+        return f"the native snapshotter: {error} with overlayfs"
+
+    def traces(self):
+        """Logs that lie where containerd's, the agent's and CRIU's files are."""
+        return [p for folder in (self.run, self.work / "store") for p in folder.rglob("*.log")
+                if p.is_file()]
+
+    def collect(self, name):
+        """Keeps what is there now: a failed operation's folders may soon be gone."""
+        for path in self.traces():
+            shutil.copy(path, self.logs / f"{name}-{'-'.join(path.parts[-3:])}")
+
     def close(self):
+        self.closed = True
         self.deadline = Deadline(40)
         try:
             for name in self.ctr("containers", "ls", "-q").out.split():
@@ -380,8 +419,10 @@ class Node:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for trace in self.run.rglob("*.log"):
-            shutil.copy(trace, self.logs / "-".join(trace.parts[-2:]))
+        for path in glob.glob(f"/sys/fs/cgroup/*/{NAMESPACE}") + \
+                glob.glob(f"/sys/fs/cgroup/{NAMESPACE}"):
+            with contextlib.suppress(OSError):  # one that is not empty has something to tell
+                os.rmdir(path)
 
 
 class Container:

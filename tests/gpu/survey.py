@@ -8,12 +8,11 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 
 import lab
 
 _CONFIG = ("CHECKPOINT_RESTORE", "OVERLAY_FS", "NAMESPACES", "PID_NS", "NET_NS", "USER_NS",
-           "CGROUP_NS", "CGROUPS", "CGROUP_FREEZER", "CGROUP_DEVICE", "CGROUP_BPF", "MEMCG",
+           "CGROUPS", "CGROUP_FREEZER", "CGROUP_DEVICE", "CGROUP_BPF", "MEMCG",
            "CGROUP_PIDS", "UNIX_DIAG", "INET_DIAG", "PACKET_DIAG", "NETLINK_DIAG", "NF_TABLES",
            "IP_NF_IPTABLES", "EPOLL", "INOTIFY_USER", "FHANDLE", "EVENTFD", "SECCOMP_FILTER",
            "MEM_SOFT_DIRTY", "USERFAULTFD", "BRIDGE", "VETH", "TUN", "BLK_DEV_LOOP", "FUSE_FS",
@@ -80,12 +79,7 @@ def may():
     for name, flag in (("mount", "-m"), ("pid", "-pf"), ("net", "-n"), ("ipc", "-i"),
                        ("uts", "-u"), ("user", "-U"), ("cgroup", "-C")):
         found[f"unshare {name}"] = _says("unshare", flag, "true", most=200) or "ok"
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        for name in ("low", "up", "work", "at"):
-            os.mkdir(f"{folder}/{name}")
-        data = f"lowerdir={folder}/low,upperdir={folder}/up,workdir={folder}/work"
-        found["overlay on /var/tmp"] = lab.mount("overlay", f"{folder}/at", "overlay", 0, data) or "ok"
-        lab.libc("umount", f"{folder}/at".encode())
+    found["overlay on /var/tmp"] = lab.try_overlay("/var/tmp") or "ok"
     for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/devices",
                  "/sys/fs/cgroup/freezer"):
         path = pathlib.Path(base) / "kybernate-try"
@@ -123,6 +117,43 @@ def driver(found):
                      mounted=found.devices,
                      all=sorted(os.listdir(found.folder))[:120])
     return facts
+
+
+def cuda_in_namespaces(deadline):
+    """What cuInit says in namespaces such as a container has."""
+    found = {}
+    for name, flags in (("none", []), ("pid, with its /proc", ["-pf", "--mount-proc"]),
+                        ("pid", ["-pf"]), ("ipc, uts, net", ["-i", "-u", "-n"])):
+        argv = (["unshare", *flags] if flags else []) + [str(lab.BIN / "real-shell")]
+        try:
+            done = subprocess.run(argv, input=b"init\nalloc 8\ncheck\n", capture_output=True,
+                                  timeout=deadline.left(30), env=lab.environment(), check=False)
+            found[name] = (done.stdout + done.stderr).decode(errors="replace").split("\n")
+        except (OSError, subprocess.TimeoutExpired) as e:
+            found[name] = str(e)
+    return found
+
+
+def cuda_process(pid):
+    """What CRIU would meet: descriptors, threads, kinds of mappings."""
+    fds = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = re.sub(r"\d+", "N", os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            continue
+        fds[target] = fds.get(target, 0) + 1
+    maps = {}
+    for line in _read(f"/proc/{pid}/maps", 4 << 20).splitlines():
+        fields = line.split(None, 5)
+        low, high = (int(n, 16) for n in fields[0].split("-"))
+        key = f"{fields[1]} {fields[5] if len(fields) > 5 else 'anonymous'}"
+        n, size = maps.get(key, (0, 0))
+        maps[key] = (n + 1, size + high - low)
+    threads = [_read(f"/proc/{pid}/task/{t}/comm") for t in os.listdir(f"/proc/{pid}/task")]
+    memory_of = dict(re.findall(r"^(Vm(?:RSS|Lck|Pin|Size)|Rss\w+):\s+(.*)$",
+                                _read(f"/proc/{pid}/status"), re.M))
+    return {"fds": fds, "threads": threads, "maps": maps, "memory": memory_of}
 
 
 def python():
