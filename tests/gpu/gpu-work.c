@@ -50,6 +50,7 @@ static const char *const kernel_names[KERNELS] = { "fill", "add", "checksum", "s
 struct options {
 	uint64_t vram, seed, interval_ms, steps, procs, kernel_ms;
 	const char *status;
+	bool bandwidth;
 };
 
 struct work {
@@ -292,6 +293,62 @@ static int step(struct work *w)
 	return what ? EXIT_MISMATCH : 0;
 }
 
+/* ---- the copy bandwidth ------------------------------------------------------------------- */
+
+#define COPY_TIMES 8
+
+static double seconds_now(void)
+{
+	struct timespec t = { 0 };
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* GB/s of host memory p from and to VRAM; the first copy of each is not counted. */
+static int copy_rate(const struct work *w, void *p, double *ret_to_host, double *ret_to_device)
+{
+	double begin = 0, size = (double)w->o->vram * COPY_TIMES / 1e9;
+	int r = 0;
+
+	for (int i = -1; i < COPY_TIMES && r == 0; i++) {
+		if (i == 0)
+			begin = seconds_now();
+		r = w->cu.to_host_async(p, w->vram, w->o->vram, w->stream);
+		if (r == 0)
+			r = w->cu.stream_wait(w->stream);
+	}
+	*ret_to_host = size / (seconds_now() - begin);
+	for (int i = -1; i < COPY_TIMES && r == 0; i++) {
+		if (i == 0)
+			begin = seconds_now();
+		r = w->cu.to_device_async(w->vram, p, w->o->vram, w->stream);
+		if (r == 0)
+			r = w->cu.stream_wait(w->stream);
+	}
+	*ret_to_device = size / (seconds_now() - begin);
+	return r;
+}
+
+/* One line for pinned and one for ordinary memory. Returns the exit status. */
+static int bandwidth(struct work *w)
+{
+	void *memory[2] = { NULL, malloc(w->o->vram) };
+	double to_host, to_device;
+	int r = w->cu.host_alloc(&memory[0], w->o->vram, 0);
+
+	for (int i = 0; i < 2 && r == 0; i++) {
+		r = memory[i] ? copy_rate(w, memory[i], &to_host, &to_device) : FG_OUT_OF_MEMORY;
+		if (r == 0)
+			(void)printf("%s to-host=%.2f to-device=%.2f GB/s\n",
+				     i ? "pageable" : "pinned", to_host, to_device);
+	}
+	if (memory[0])
+		(void)w->cu.host_free(memory[0]);
+	free(memory[1]);
+	return r ? gpu_failed(w, "copy", r) : 0;
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 static int run(const struct options *o, int proc)
@@ -299,6 +356,8 @@ static int run(const struct options *o, int proc)
 	struct work w = { .o = o, .proc = proc };
 	int status = start(&w);
 
+	if (o->bandwidth)
+		return status ? status : bandwidth(&w);
 	while (status == 0 && (!o->steps || w.step < o->steps)) {
 		status = step(&w);
 		sleep_ms(o->interval_ms);
@@ -354,7 +413,8 @@ static int usage(void)
 		    "  --status PATH     the last line also goes there, renamed into place\n"
 		    "                    (PATH.0, PATH.1, ... with --procs)\n"
 		    "  --procs N         that many processes, each with CUDA of its own\n"
-		    "  --kernel-ms N     each step also runs a kernel of that length\n",
+		    "  --kernel-ms N     each step also runs a kernel of that length\n"
+		    "  --bandwidth       only measures copies of that much VRAM\n",
 		    stderr);
 	return EXIT_USAGE;
 }
@@ -385,13 +445,17 @@ static bool parse(int argc, char **argv, struct options *o)
 		{ "interval", required_argument, NULL, 2 }, { "steps", required_argument, NULL, 3 },
 		{ "procs", required_argument, NULL, 4 },
 		{ "kernel-ms", required_argument, NULL, 5 },
-		{ "status", required_argument, NULL, 6 },   { NULL, 0, NULL, 0 },
+		{ "status", required_argument, NULL, 6 },
+		{ "bandwidth", no_argument, NULL, 7 },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (c == 6)
 			o->status = optarg;
+		else if (c == 7)
+			o->bandwidth = true;
 		else if (c > 6 || !size_of(optarg, numbers[c]))
 			return false;
 	}

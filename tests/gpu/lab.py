@@ -275,6 +275,27 @@ class Sampler:
                 "samples": len(used)}
 
 
+def tail(path, size=1500):
+    return path.read_text(errors="replace")[-size:] if path.exists() else "(no log)"
+
+
+def line_of(path):
+    """(step, rest of the line) of a workload's status file, or None."""
+    found = _LINE.match(path.read_text()) if path.exists() else None
+    return (int(found.group(1)), found.group(4)) if found else None
+
+
+def steps_of(deadline, status, beyond, seconds, steps=3):
+    """Waits for steps after beyond, every one of which was verified. Returns the step. status: the
+    path, or a function that tells it."""
+    def there():
+        now = line_of(status() if callable(status) else status)
+        check(now is None or now[1].startswith("ok"), f"the workload says {now}")
+        return now and now[0] >= beyond + steps and now[0]
+
+    return deadline.until(there, seconds, f"steps after {beyond}")
+
+
 # --- the node --------------------------------------------------------------------------------
 
 class Node:
@@ -443,20 +464,14 @@ class Container:
         path = self.node.logs / f"{self.name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def line(self, suffix=""):
-        """(step, rest of the line), or None."""
-        path = pathlib.Path(f"/proc/{self.pid}/root/var/state{suffix}")
-        found = _LINE.match(path.read_text()) if path.exists() else None
-        return (int(found.group(1)), found.group(4)) if found else None
+    def status(self, suffix=""):
+        return pathlib.Path(f"/proc/{self.pid}/root/var/state{suffix}")
+
+    def line(self):
+        return line_of(self.status())
 
     def goes_on(self, beyond=0, steps=3, seconds=60, suffix=""):
-        """Waits for steps after beyond, every one of which was verified. Returns the step."""
-        def there():
-            now = self.line(suffix)
-            check(now is None or now[1].startswith("ok"), f"{self.name} says {now}")
-            return now and now[0] >= beyond + steps and now[0]
-
-        return self.node.deadline.until(there, seconds, f"{self.name}: steps after {beyond}")
+        return steps_of(self.node.deadline, lambda: self.status(suffix), beyond, seconds, steps)
 
     def gone(self, seconds=60):
         def ended():
