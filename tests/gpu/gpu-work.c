@@ -156,7 +156,7 @@ static int enqueue(struct work *w)
 static int capture(struct work *w)
 {
 	void *graph = NULL;
-	int r = w->cu.capture(w->stream, 0), ended;
+	int r = w->cu.capture(w->stream, 2 /* CU_STREAM_CAPTURE_MODE_RELAXED */), ended;
 
 	if (r)
 		return r;
@@ -170,8 +170,12 @@ static int capture(struct work *w)
 static int open_gpu(struct work *w)
 {
 	void *context, *module;
-	int device, r = w->cu.init(0);
+	int device, r;
 
+	/* A kernel that is loaded at its first launch must not be so while a graph is captured. */
+	if (setenv("CUDA_MODULE_LOADING", "EAGER", 1) < 0)
+		return FG_OUT_OF_MEMORY;
+	r = w->cu.init(0);
 	if (r == 0)
 		r = w->cu.device_get(&device, 0);
 	if (r == 0)
