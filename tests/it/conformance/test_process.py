@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -206,6 +207,17 @@ def test_exit_of_init_ends_all_in_a_shared_pid_namespace(world):
     container.delete()
 
 
+def test_unreadable_spec_counts_as_a_shared_pid_namespace(world):
+    """Better one kill too many than processes that nobody knows of."""
+    container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
+    until(lambda: len(container.pids()) == 3)
+    pids = list(container.pids())
+    (container.bundle / "config.json").unlink()
+    container.kill()
+    assert container.wait().exit_status == 137
+    until(lambda: not any(procs.alive(pid) for pid in pids))
+
+
 def test_exit_of_init_ends_execs(world):
     container = world.running()
     added = container.exec("e", ["probe", "sleep"])
@@ -336,6 +348,41 @@ def test_delete_waits_for_output_but_not_for_ever(world):
     container.wait()
     answer = container.delete(timeout=30)
     assert answer.exit_status == 3
+
+
+def test_kill_is_answered_though_the_shim_leaves(world):
+    """CRI kills, sees the exit, deletes and shuts down; all that may be quicker than the runtime's
+    `kill`, whose answer it waits for."""
+    container, fake = world.faked(["probe", "sleep"])
+    container.run()
+    fake.hold("kill")
+    killing = container.task.send("Kill", id=container.id, signal=signal.SIGKILL)
+    fake.wait_call("kill")
+    os.kill(container.pid, signal.SIGKILL)
+
+    def later():
+        time.sleep(env.seconds(0.5))  # time enough to leave
+        fake.release("kill")
+
+    releasing = threading.Thread(target=later)
+    releasing.start()
+    container.wait()  # containerd's shim waits with that for the runtime
+    container.delete()
+    container.shutdown()
+    try:
+        ttrpc.answer(killing)
+    except ttrpc.Error as error:
+        assert "closed" not in error.message
+    releasing.join()
+
+
+def test_delete_waits_for_a_busy_rootfs(world):
+    """Somebody looks around in there: unmounting is tried again for a while."""
+    container = world.running(["probe", "exit", "3"])
+    container.wait()
+    with subprocess.Popen(["sleep", "0.5"], cwd=container.rootfs):
+        assert container.delete().exit_status == 3
+    assert procs.mounts_below(container.rootfs) == []
 
 
 def test_id_can_be_used_again(world):
