@@ -99,6 +99,29 @@ def test_process_has_only_its_three_descriptors(world):
     container.finish()
 
 
+@pytest.mark.machine
+def test_user_namespace(world):
+    """Its root may open /dev/stdout again: the pipes belong to it."""
+    def mapped(spec):
+        spec["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            spec["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+    world.dir.chmod(0o711)
+    for folder in ("t", f"t/{world.namespace}"):
+        (world.dir / folder).mkdir(exist_ok=True)
+        (world.dir / folder).chmod(0o711)
+    container = world.container(
+        ["sh", "-c", "cat /proc/self/uid_map; echo again >/dev/stdout"], io="pipes", edit=mapped,
+        options=world.options(io_uid=100000, io_gid=100000))
+    container.run()
+    assert container.wait().exit_status == 0
+    lines = container.io.out.wait_end().decode().splitlines()
+    assert lines[0].split() == ["0", "100000", "65536"]
+    assert lines[1] == "again"
+    container.delete()
+
+
 def test_init_killed_before_start(world):
     container = world.container()
     pid = container.create()

@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -206,6 +207,17 @@ def test_exit_of_init_ends_all_in_a_shared_pid_namespace(world):
     container.delete()
 
 
+def test_unreadable_spec_counts_as_a_shared_pid_namespace(world):
+    """Better one kill too many than processes that nobody knows of."""
+    container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
+    until(lambda: len(container.pids()) == 3)
+    pids = list(container.pids())
+    (container.bundle / "config.json").unlink()
+    container.kill()
+    assert container.wait().exit_status == 137
+    until(lambda: not any(procs.alive(pid) for pid in pids))
+
+
 def test_exit_of_init_ends_execs(world):
     container = world.running()
     added = container.exec("e", ["probe", "sleep"])
@@ -362,6 +374,15 @@ def test_kill_is_answered_though_the_shim_leaves(world):
     except ttrpc.Error as error:
         assert "closed" not in error.message
     releasing.join()
+
+
+def test_delete_waits_for_a_busy_rootfs(world):
+    """Somebody looks around in there: unmounting is tried again for a while."""
+    container = world.running(["probe", "exit", "3"])
+    container.wait()
+    with subprocess.Popen(["sleep", "0.5"], cwd=container.rootfs):
+        assert container.delete().exit_status == 3
+    assert procs.mounts_below(container.rootfs) == []
 
 
 def test_id_can_be_used_again(world):

@@ -26,7 +26,9 @@ _VERBS = {  # request, reply
     "Doctor": (pb.DoctorRequest, pb.DoctorReply),
 }
 _STREAMS = {"CreateCheckpoint": pb.CreateCheckpointRequest,
-            "RestoreContainer": pb.RestoreContainerRequest}
+            "RestoreContainer": pb.RestoreContainerRequest,
+            "SuspendContainer": pb.SuspendContainerRequest,
+            "ResumeContainer": pb.ResumeContainerRequest}
 _CONFIG = """socket = "{dir}/agent.sock"
 store = "{dir}/store"
 containerd = "{containerd}"
@@ -138,9 +140,10 @@ class Agent:
         return function(request(**fields), timeout=env.seconds(timeout))
 
     def shim_stream(self, verb, requests):
-        """What a shim opens: Checkpoint or Restore, with an iterator of requests."""
+        """What a shim opens, with an iterator of requests."""
         request, reply = {"Checkpoint": (pb.CheckpointRequest, pb.CheckpointReply),
-                          "Restore": (pb.RestoreRequest, pb.RestoreReply)}[verb]
+                          "Restore": (pb.RestoreRequest, pb.RestoreReply),
+                          "Suspend": (pb.SuspendRequest, pb.SuspendReply)}[verb]
         function = self.channel.stream_stream(SERVICE + verb,
                                               request_serializer=request.SerializeToString,
                                               response_deserializer=reply.FromString)
