@@ -53,6 +53,7 @@ struct gpu_group {
 	gpu_group_done done;
 	void *data;
 	nsec_t deadline;
+	bool recovering; /* it is gpu_group_recover() */
 	bool canceled;
 	struct error err;   /* the first failure; code 0 = none */
 	size_t pending;     /* driver calls open */
@@ -75,10 +76,24 @@ static void finish(struct gpu_group *g)
 	done(g->data, g->err.code, &g->err);
 }
 
+static void note(struct gpu_group *g, const struct error *err)
+{
+	if (g->err.code == 0)
+		g->err = *err;
+}
+
 static void run_next(struct timer *t)
 {
 	struct gpu_group *g = container_of(t, struct gpu_group, timer);
+	struct error err = ERROR_NULL;
 
+	/* Nothing more is begun. (A recovery is what follows a cancel: it ends its pauses only.) */
+	if (g->canceled && !g->recovering) {
+		(void)error_reason(&err, REASON_CANCELED, -ECANCELED, "canceled");
+		note(g, &err);
+		finish(g);
+		return;
+	}
 	g->next(g);
 }
 
@@ -97,12 +112,6 @@ static void one_less(struct gpu_group *g)
 		timer_set(g->loop, &g->timer, time_now(), run_next);
 }
 
-static void note(struct gpu_group *g, const struct error *err)
-{
-	if (g->err.code == 0)
-		g->err = *err;
-}
-
 static void begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data,
 		  void (*first)(struct gpu_group *g))
 {
@@ -110,7 +119,7 @@ static void begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, voi
 	g->deadline = deadline;
 	g->done = done;
 	g->data = data;
-	g->canceled = false;
+	g->recovering = g->canceled = false;
 	g->err = ERROR_NULL;
 	g->discoveries = 0;
 	g->backoff = BACKOFF(PAUSE_FIRST, PAUSE_MAX);
@@ -129,8 +138,8 @@ static void call_done(struct gpu_call *call)
 
 	if (call->gone || call->result == -ESRCH)
 		m->pub.gone = true;
-	else if (call->result < 0)
-		note(g, &call->err);
+	else if (call->result < 0 && !(g->recovering && call->result == -ENOTRECOVERABLE))
+		note(g, &call->err); /* one that is lost does not stop the others' recovery */
 	if (m->op == GPU_OP_STATE && (call->result == 0 || call->result == -ENOTRECOVERABLE))
 		m->pub.state = call->state;
 	one_less(g);
@@ -562,9 +571,10 @@ static bool any(const struct gpu_group *g, wants which)
 	return false;
 }
 
-static bool lost(const struct gpu_member *m)
+/* On the way from one state to another, or in one that we do not know. */
+static bool in_between(const struct gpu_member *m)
 {
-	return !m->gone && m->state == CUDA_STATE_FAILED;
+	return !m->gone && m->state != CUDA_STATE_RUNNING && m->state != CUDA_STATE_FAILED;
 }
 
 static void try_again(struct timer *t)
@@ -581,7 +591,7 @@ static void recover_later(struct gpu_group *g)
 {
 	nsec_t at = time_add(time_now(), backoff_next(&g->backoff));
 
-	if (g->canceled || at >= g->deadline || any(g, lost)) {
+	if (g->canceled || at >= g->deadline) {
 		finish(g);
 		return;
 	}
@@ -608,9 +618,7 @@ static void recover_pass(struct gpu_group *g, enum gpu_op op, wants which)
 
 static void recover_looked(struct gpu_group *g)
 {
-	if (failed(g) || any(g, lost)) {
-		if (!failed(g))
-			(void)all_in(g, CUDA_STATE_RUNNING); /* says which one */
+	if (failed(g)) {
 		recover_later(g);
 		return;
 	}
@@ -619,10 +627,10 @@ static void recover_looked(struct gpu_group *g)
 		recover_pass(g, GPU_OP_RESTORE, in_checkpointed);
 	else if (any(g, in_locked))
 		recover_pass(g, GPU_OP_UNLOCK, in_locked);
-	else if (all_in(g, CUDA_STATE_RUNNING))
-		finish(g);
+	else if (all_in(g, CUDA_STATE_RUNNING) || !any(g, in_between))
+		finish(g); /* all that can be helped have been */
 	else
-		recover_later(g); /* a state from the future */
+		recover_later(g); /* a state that passes, or one from the future */
 }
 
 static void recover_look(struct gpu_group *g)
@@ -635,8 +643,14 @@ static void recover_look(struct gpu_group *g)
 
 void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	g->last_op = 0;
 	begin(g, deadline, done, data, recover_look);
+	g->recovering = true;
+	g->last_op = 0;
+}
+
+static void paused_enough(struct timer *t)
+{
+	finish(container_of(t, struct gpu_group, timer));
 }
 
 /* --- the rest ------------------------------------------------------------------------------- */
@@ -649,6 +663,8 @@ void gpu_group_cancel(struct gpu_group *g)
 	if (!g->done)
 		return;
 	g->canceled = true;
+	if (g->timer.loop && g->timer.expired == try_again)
+		timer_set(g->loop, &g->timer, time_now(), paused_enough);
 	list_for_each(c, &g->candidates, node)
 		gpu_call_cancel(&c->call);
 	list_for_each(m, &g->members, node)
