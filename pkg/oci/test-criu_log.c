@@ -157,7 +157,7 @@ static void an_unknown_failure_still_says_something(void **state)
 	assert_string_equal(error_text(&err), "CRIU could not dump the container: Error "
 					      "(criu/cr-dump.c:2111): Dumping FAILED.; see "
 					      "/w/dump.log");
-	assert_int_equal(err.reason, REASON_CRIU_RESTORE_FAILED);
+	assert_int_equal(err.reason, REASON_CRIU_DUMP_FAILED);
 	digest_of("", CRIU_LOG_DUMP, &d);
 	(void)criu_digest_error(&d, "/w/dump.log", &err);
 	assert_string_equal(error_text(&err), "CRIU could not dump the container: its log ends "
