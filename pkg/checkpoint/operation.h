@@ -168,7 +168,6 @@ struct operation {
 	struct gpu_memory memory;   /* restore: what is free where, before it begins */
 	struct gpu_call memory_call;
 	pid_t task_pid;             /* restore: the new init */
-	struct phase_time verified; /* restore: what PREPARE did of it, part of the timeline */
 	enum phase failed_phase;
 	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
 	size_t n_detail;
