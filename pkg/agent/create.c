@@ -41,6 +41,9 @@ struct creation {
 	/* The operation of the shim's stream, while it runs. */
 	struct operation *op;
 	bool begun, over;
+	bool answered; /* by containerd, while the operation still runs: with */
+	int answer;
+	struct error answer_err;
 	enum operation_status status;
 	enum phase failed_phase;
 	struct error outcome;
@@ -106,6 +109,19 @@ void creation_update(struct creation *c, const struct operation *op)
 	send_update(c, op);
 }
 
+static void keep_outcome(struct creation *c, const struct operation *op)
+{
+	c->failed_phase = op->failed_phase;
+	c->n_timeline = convert_timeline(op, &c->mem, &c->timeline);
+	c->detail = arena_alloc(&c->mem, (op->n_detail + 1) * sizeof(*c->detail));
+	for (size_t i = 0; c->detail && i < op->n_detail; i++) {
+		c->detail[i] = arena_strdup(&c->mem, op->detail[i]);
+		if (!c->detail[i])
+			break;
+		c->n_detail++;
+	}
+}
+
 void creation_finished(struct creation *c, const struct operation *op,
 		       enum operation_status status, const struct error *err)
 {
@@ -116,15 +132,9 @@ void creation_finished(struct creation *c, const struct operation *op,
 		c->outcome = *err;
 	if (!op)
 		return;
-	c->failed_phase = op->failed_phase;
-	c->n_timeline = convert_timeline(op, &c->mem, &c->timeline);
-	c->detail = arena_alloc(&c->mem, (op->n_detail + 1) * sizeof(*c->detail));
-	for (size_t i = 0; c->detail && i < op->n_detail; i++) {
-		c->detail[i] = arena_strdup(&c->mem, op->detail[i]);
-		if (!c->detail[i])
-			break;
-		c->n_detail++;
-	}
+	keep_outcome(c, op);
+	if (c->answered)
+		flow_resume(&c->flow, c->answer, &c->answer_err); /* c may be gone now */
 }
 
 static int put_record(const struct creation *c, const struct operation *op, struct error *err)
@@ -254,6 +264,10 @@ static int step_ref(struct flow *f, struct error *err)
 	return *c->ref ? 0 : store_new_ref(c->agent->store, c->id, c->ref, err);
 }
 
+/*
+ * The answer may come while the operation still runs: containerd was restarted, or its patience is
+ * over. That is no reason to give the operation up, and its stream reports to us until it ends.
+ */
 static void checkpointed(struct containerd_call *call, int r, const void *reply,
 			 const struct error *err)
 {
@@ -261,6 +275,12 @@ static void checkpointed(struct containerd_call *call, int r, const void *reply,
 	struct error mine = *err;
 
 	(void)reply;
+	if (c->op) {
+		c->answered = true;
+		c->answer = r;
+		c->answer_err = *err;
+		return;
+	}
 	if (r == 0 && !c->begun)
 		r = error_reason(&mine, REASON_CONFIG_INVALID, -EPROTO,
 				 "container \"%s\" does not run under kybernate's shim", c->id);
@@ -375,7 +395,7 @@ static int take_request(struct creation *c,
 			const Kybernate__Agent__V1__CreateCheckpointRequest *m, struct error *err)
 {
 	const char *ns = *m->containerd_namespace ? m->containerd_namespace : DEFAULT_NS;
-	nsec_t limit = c->agent->node.operation_timeout, asked = m->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = c->agent->node.operation_timeout, asked = time_from_ms(m->timeout_ms);
 
 	if (!id_valid(m->container_id) || !id_valid(ns))
 		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,

@@ -18,8 +18,7 @@ struct stream {
 	struct agent *agent;
 	struct grpc_call *call;   /* NULL: it has ended */
 	struct operation *op;     /* NULL: not begun, or over */
-	struct creation *creation; /* the operator's call it belongs to, or NULL */
-	struct rebirth *rebirth;
+	struct creation *creation; /* the operator's call it belongs to, or NULL; it stays as long */
 	struct rootfs *rootfs;
 };
 
@@ -135,27 +134,38 @@ static void order(struct operation *op, enum order what)
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING, .order = what });
 }
 
+/* Whose restore it is, or NULL. It may be over before the operation: containerd gave up waiting. */
+static struct rebirth *rebirth_of(const struct stream *s, const struct operation *op)
+{
+	if (op->req.kind == OPERATION_CHECKPOINT)
+		return NULL;
+	return rebirth_find(s->agent, op->req.ns, op->req.container_id);
+}
+
 static void update(struct operation *op)
 {
 	struct stream *s = op->host_data;
+	struct rebirth *b;
 
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING });
 	if (s->creation)
 		creation_update(s->creation, op);
-	if (s->rebirth)
-		rebirth_update(s->rebirth, op);
+	b = rebirth_of(s, op);
+	if (b)
+		rebirth_update(b, op);
 }
 
 static void finished(struct operation *op, enum operation_status status, const struct error *err)
 {
 	struct stream *s = op->host_data;
+	struct rebirth *b = rebirth_of(s, op);
 
 	rootfs_free(s->rootfs);
 	s->rootfs = NULL;
 	if (s->creation)
-		creation_finished(s->creation, op, status, err);
-	if (s->rebirth && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
-		rebirth_finished(s->rebirth, op, status, err);
+		creation_finished(TAKE_PTR(s->creation), op, status, err);
+	if (b && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
+		rebirth_finished(b, op, status, err);
 	send_reply(op, &(struct reply){ .status = status,
 					.err = status == OPERATION_OK ? NULL : err,
 					.last = true });
@@ -216,7 +226,6 @@ static void begin(struct stream *s, struct operation_request *req)
 	struct operation *op;
 	int r;
 
-	s->rebirth = rebirth_find(s->agent, req->ns, req->container_id);
 	if (req->kind == OPERATION_CHECKPOINT) {
 		s->creation = creation_find(s->agent, req->ns, req->container_id, req->ref);
 		if (*req->ref && !s->creation) {
@@ -234,7 +243,7 @@ static void begin(struct stream *s, struct operation_request *req)
 		log_warning("operation refused", F_STR("id", req->container_id),
 			    F_STR("reason", reason_name(err.reason)), F_ERR(&err));
 		if (s->creation)
-			creation_finished(s->creation, NULL, OPERATION_FAILED, &err);
+			creation_finished(TAKE_PTR(s->creation), NULL, OPERATION_FAILED, &err);
 		agent_fail(s->call, &err);
 		return;
 	}
