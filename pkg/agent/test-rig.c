@@ -224,6 +224,7 @@ int rig_open(void **state)
 	r->task_status = TASK__STATUS__RUNNING;
 	list_init(&a->creations);
 	list_init(&a->rebirths);
+	list_init(&a->switchings);
 	reaper_init(&a->reaper);
 	assert_int_equal(loop_new(&a->loop), 0);
 	assert_int_equal(signals_open(a->loop, &a->signals, signos, caught), 0);
