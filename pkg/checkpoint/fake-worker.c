@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "gpu/capability.h"
 #include "proc/procfs.h"
 #include "tests/clock.h"
 
@@ -212,7 +213,25 @@ void WRAP(memory)(struct gpu_worker *w, struct gpu_call *call, struct gpu_memory
 		  nsec_t deadline, void (*done)(struct gpu_call *call));
 void __wrap_gpu_call_cancel(struct gpu_call *call);
 void __wrap_gpu_call_forget(struct gpu_call *call);
+int WRAP(usable)(const struct gpu_worker *w, struct error *err);
+const struct gpu_hello *WRAP(info)(const struct gpu_worker *w);
 int __wrap_procfs_start_time(pid_t pid, uint64_t *ret);
+
+int WRAP(usable)(const struct gpu_worker *w, struct error *err)
+{
+	(void)w;
+	(void)err;
+	return 0;
+}
+
+const struct gpu_hello *WRAP(info)(const struct gpu_worker *w)
+{
+	static const struct gpu_hello hello = { .driver_version = FAKE_DRIVER_VERSION,
+						.caps = GPU_CAP_ALL };
+
+	(void)w;
+	return &hello;
+}
 
 void WRAP(probe)(struct gpu_worker *w, struct gpu_call *call, pid_t pid, nsec_t deadline,
 		 void (*done)(struct gpu_call *call))
