@@ -77,6 +77,8 @@ DIFFERENCES = {
         "tells exits in the order of reaping", until=(1, 7, 24), always=False),
     "test_exit_of_init_is_told_last[own-pid-ns]": Difference(
         "tells exits in the order of reaping", until=(1, 7, 24), always=False),
+    "test_execs_race_with_the_end_of_init": Difference(
+        "tells exits in the order of reaping", until=(1, 7, 24), always=False),
     "test_wait_across_delete_of_a_created_one": Difference(
         "the waiter is never told: the exit comes when the state is 'deleted' already"),
     "test_shutdown_is_answered": Difference(
