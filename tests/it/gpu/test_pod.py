@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pods, made through the CRI as kubelet makes them: checkpointed by the agent, continued in another
 pod that names the checkpoint by an annotation."""
+import os
 import pathlib
+import subprocess
 
 import grpc
 import pytest
@@ -79,6 +81,43 @@ def test_continued_in_another_pod(pods):
     workload = pods.workload(second)
     assert workload.step > 1
     workload.goes_on()
+
+
+@pytest.fixture
+def networks(gnode):
+    """Paths of two network namespaces, each with an address of its own."""
+    paths = []
+    for n in (1, 2):
+        name = f"{gnode.node.token}-{n}"
+        for command in (["netns", "add", name], ["-n", name, "link", "set", "lo", "up"],
+                        ["-n", name, "address", "add", f"10.9.8.{n}/32", "dev", "lo"]):
+            subprocess.run(["ip", *command], check=True)
+        paths.append(f"/run/netns/{name}")
+    yield paths
+    for path in paths:
+        subprocess.run(["ip", "netns", "delete", os.path.basename(path)], check=True)
+
+
+def test_in_the_network_of_its_own_pod(gnode, networks):
+    """What pods with a network of their own have: a namespace that the sandbox holds. The restored
+    container is in the new pod's."""
+    def within(path):
+        def edit(spec):
+            for namespace in spec["linux"]["namespaces"]:
+                if namespace["type"] == "network":
+                    namespace["path"] = path
+        return edit
+
+    first = gnode.running(edit=within(networks[0]))
+    outcome = gnode.checkpoint(first)
+    assert outcome.ok, outcome
+    assert gnode.ended(first) == 137
+    second = gnode.new_life("ck", edit=within(networks[1]))
+    second.run()
+    gnode.watch(second).goes_on()
+    assert os.stat(f"/proc/{second.pid}/ns/net").st_ino == os.stat(networks[1]).st_ino
+    shown = pathlib.Path(f"/proc/{second.pid}/net/fib_trie").read_text(encoding="ascii")
+    assert "10.9.8.2" in shown and "10.9.8.1" not in shown
 
 
 def test_runs_on(pods):
