@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "checkpoint/degraded.h"
+#include "checkpoint/survey.h"
 
 #define LOCK_PAUSE_FIRST (20 * NSEC_PER_MSEC)
 #define LOCK_PAUSE_MAX   (2 * NSEC_PER_SEC)
@@ -137,7 +138,13 @@ int gpu_undo_frozen(struct flow *f, struct error *err)
 static void saved(void *data, int r, const struct error *err)
 {
 	struct operation *op = data;
+	struct error mine = ERROR_NULL;
 
+	/* CRIU would fail on what the driver has not let go of, after minutes perhaps. */
+	if (r == 0) {
+		r = survey_released(op->group, &mine);
+		err = &mine;
+	}
 	if (r == 0) {
 		op->cuda_done = true;
 		op->bytes_done = op->bytes_total = gpu_group_vram_bytes(op->group);

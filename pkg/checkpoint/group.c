@@ -317,6 +317,10 @@ static void memory_done(struct gpu_call *call)
 	const struct gpu_memory *mem = &g->memory;
 	struct member *m;
 
+	list_for_each(m, &g->members, node) {
+		m->pub.devices = 0;
+		m->pub.vram_bytes = GPU_BYTES_UNKNOWN;
+	}
 	if (call->result < 0)
 		g->memory.n_devices = g->memory.n_processes = 0; /* NVML tells, it decides nothing */
 	for (uint32_t i = 0; i < mem->n_processes; i++) {
@@ -334,17 +338,39 @@ static void memory_done(struct gpu_call *call)
 	one_less(g);
 }
 
-/* While all are locked nobody allocates, so this is what will be saved. */
 static void measure(struct gpu_group *g)
 {
-	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED) || !g->n) {
-		group_finish(g);
-		return;
-	}
 	g->next = NULL;
 	g->pending++;
 	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
 	group_then(g, group_finish);
+}
+
+/* While all are locked nobody allocates, so this is what will be saved. */
+static void measure_locked(struct gpu_group *g)
+{
+	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED) || !g->n)
+		group_finish(g);
+	else
+		measure(g);
+}
+
+static void measure_found(struct gpu_group *g)
+{
+	if (group_failed(g) || !g->n)
+		group_finish(g);
+	else
+		measure(g);
+}
+
+static void survey_begin(struct gpu_group *g)
+{
+	group_discover(g, measure_found);
+}
+
+void gpu_group_survey(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	group_begin(g, deadline, done, data, survey_begin);
 }
 
 static void lock_found(struct gpu_group *g);
@@ -392,7 +418,7 @@ static void lock_found(struct gpu_group *g)
 	}
 	/* Nobody new: all have been locked. Look, do not believe. */
 	if (g->discoveries > 1 && g->n == g->n_before) {
-		group_pass(g, GPU_OP_STATE, group_living, measure);
+		group_pass(g, GPU_OP_STATE, group_living, measure_locked);
 		return;
 	}
 	if (g->discoveries > DISCOVERIES_MAX) {

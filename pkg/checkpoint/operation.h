@@ -228,7 +228,7 @@ void operation_finish(struct operation *op, enum operation_status status,
 /* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
 
-/* Lists the container's processes, for a group; data is the operation. */
+/* Lists a container's processes, for a group; data is its struct cgroup. */
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max);
 /* Finds op->cgroup and makes op->group, if a GPU is concerned. Returns 0 or negative with err. */
 int operation_find_processes(struct operation *op, pid_t pid, struct error *err);
