@@ -237,7 +237,7 @@ static int step_vram_back(struct flow *f, struct error *err)
 	op->dumping = false;
 	if (!gpu_steps_needed(op))
 		return 0;
-	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), operation_group_done, op);
+	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), gpu_step_restored, op);
 	return FLOW_WAIT;
 }
 
@@ -359,7 +359,8 @@ static void left_running(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op) || op->req.held))
+	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op) || op->req.held ||
+		      op->misplaced))
 		op->after = *err;
 	op->deadline = op->patience;
 	flow_start(f, op->node->loop, &leave_seal_flow);

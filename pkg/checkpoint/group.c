@@ -267,6 +267,7 @@ void group_discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
 		group_note(g, &err);
 		n = 0;
 	}
+	g->n_pids = (size_t)n;
 	for (ssize_t i = 0; i < n; i++) {
 		struct candidate *c;
 		uint64_t start;
@@ -311,6 +312,37 @@ void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, v
 
 /* --- lock ----------------------------------------------------------------------------------- */
 
+static bool listed(const struct gpu_group *g, pid_t pid)
+{
+	for (size_t i = 0; i < g->n_pids; i++)
+		if (g->pids[i] == pid)
+			return true;
+	return false;
+}
+
+/* A process of ours that has GPU memory and, as the driver told us, no CUDA: one of them is wrong,
+ * and the image would lack that memory. */
+static void find_forgotten(struct gpu_group *g)
+{
+	const struct gpu_memory *mem = &g->memory;
+	const struct member *m;
+	struct error err = ERROR_NULL;
+
+	for (uint32_t i = 0; i < mem->n_processes; i++) {
+		pid_t pid = mem->processes[i].pid;
+		bool known = false;
+
+		list_for_each(m, &g->members, node)
+			known = known || m->pub.pid == pid;
+		if (known || !listed(g, pid))
+			continue;
+		(void)error_reason(&err, REASON_CUDA_QUERY_FAILED, -EPROTO,
+				   "process %d has GPU memory, but the driver says that it has no CUDA",
+				   pid);
+		group_note(g, &err);
+	}
+}
+
 static void memory_done(struct gpu_call *call)
 {
 	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
@@ -335,6 +367,7 @@ static void memory_done(struct gpu_call *call)
 			m->pub.vram_bytes += mem->processes[i].bytes;
 		}
 	}
+	find_forgotten(g);
 	one_less(g);
 }
 
@@ -349,7 +382,7 @@ static void measure(struct gpu_group *g)
 /* While all are locked nobody allocates, so this is what will be saved. */
 static void measure_locked(struct gpu_group *g)
 {
-	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED) || !g->n)
+	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED))
 		group_finish(g);
 	else
 		measure(g);
@@ -357,7 +390,7 @@ static void measure_locked(struct gpu_group *g)
 
 static void measure_found(struct gpu_group *g)
 {
-	if (group_failed(g) || !g->n)
+	if (group_failed(g))
 		group_finish(g);
 	else
 		measure(g);

@@ -165,7 +165,9 @@ struct operation {
 	struct arena metadata_mem;
 	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
 	uint32_t n_pairs;
-	struct gpu_memory memory;   /* restore: what is free where, before it begins */
+	struct gpu_memory memory;   /* what is free where, who uses what, as last asked */
+	nsec_t look_until;          /* that is asked again until then */
+	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
 	pid_t task_pid;             /* restore: the new init */
 	enum phase failed_phase;

@@ -228,7 +228,7 @@ static void back_looked(void *data, int r, const struct error *err)
 		flow_resume(&op->flow, r, err);
 	else if (all_in(op, CUDA_STATE_CHECKPOINTED))
 		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
-				  operation_group_done, op);
+				  gpu_step_restored, op);
 	else
 		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
 }

@@ -32,6 +32,17 @@ def with_devices(*paths):
     return edit
 
 
+def held_by(pid):
+    """What its descriptors lead to."""
+    targets = []
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/{pid}/fd/{n}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return targets
+
+
 def untouched(gpu, container):
     """No process was locked, and it computes on."""
     assert gpu.log(call="lock") == []
@@ -56,8 +67,7 @@ def test_device_held_by_a_process_without_cuda(gworld, gpu, start_agent, path):
     container = gworld.running(edit=with_devices("/dev/nvidia0", "/dev/nvidiactl", path))
     helper = container.exec("e", ["sh", "-c", f"exec 5<{path}; exec probe sleep"])
     helper.start()
-    until(lambda: any(os.readlink(f"/proc/{helper.pid}/fd/{n}") == path
-                      for n in os.listdir(f"/proc/{helper.pid}/fd")), what="it holds the device")
+    until(lambda: path in held_by(helper.pid), what="it holds the device")
     with pytest.raises(ttrpc.Error) as caught:
         container.checkpoint(gworld.image(), options())
     assert "LEFTOVER_DEVICE_FD" in caught.value.message
@@ -75,8 +85,7 @@ def test_io_uring(gworld, gpu, start_agent):
     container = gworld.running(annotations=SUSPEND)
     helper = container.exec("e", ["probe", "undumpable"])
     helper.start()
-    until(lambda: any("io_uring" in os.readlink(f"/proc/{helper.pid}/fd/{n}")
-                      for n in os.listdir(f"/proc/{helper.pid}/fd")), what="it holds an io_uring")
+    until(lambda: any("io_uring" in t for t in held_by(helper.pid)), what="it holds an io_uring")
     with pytest.raises(ttrpc.Error, match="IO_URING"):
         container.checkpoint(gworld.image(), options())
     untouched(gpu, container)
@@ -93,8 +102,7 @@ def test_a_device_that_stays_open(gworld, gpu, start_agent):
     start_agent(gworld.agent_dir)
     container = gworld.running(edit=with_devices("/dev/nvidia0", "/dev/nvidiactl",
                                                  "/dev/nvidia-uvm"))
-    assert any(os.readlink(f"/proc/{container.pid}/fd/{n}") == "/dev/nvidia0"
-               for n in os.listdir(f"/proc/{container.pid}/fd"))
+    assert "/dev/nvidia0" in held_by(container.pid)
     rule = gpu.fault(call="checkpoint", lie="keep-device")
     with pytest.raises(ttrpc.Error, match="LEFTOVER_DEVICE_FD"):
         container.checkpoint(gworld.image(), options())
