@@ -93,7 +93,8 @@ static void measure(struct fake_worker *w, struct gpu_call *call)
 	memset(m, 0, sizeof(*m));
 	m->n_devices = 1;
 	for (size_t i = 0; i < w->n && m->n_processes < GPU_PROCESSES_MAX; i++)
-		if (w->procs[i].cuda && !w->procs[i].gone)
+		if (w->procs[i].cuda && !w->procs[i].gone &&
+		    w->procs[i].state != CUDA_STATE_CHECKPOINTED)
 			m->processes[m->n_processes++] =
 				(struct gpu_process){ .pid = w->procs[i].pid, .bytes = 1000 };
 }
