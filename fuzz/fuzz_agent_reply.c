@@ -39,7 +39,7 @@ static void ended(void *data, int r, const struct error *err)
 	struct world *w = data;
 
 	assert(!w->done);
-	assert(r <= 0 && (r == 0 || (err->code == r && err->text[0])));
+	assert(r <= 0 && (r == 0 || (err->code == r && error_text(err)[0])));
 	w->done = true;
 }
 

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		assert(err.text[0]);
 		return 0;
 	}
-	assert(uri.path[0] && strlen(uri.path) <= URI_MAX && uri.n_pairs <= URI_PAIRS_MAX);
+	assert((uri.path[0] || !*text) && strlen(uri.path) <= URI_MAX && uri.n_pairs <= URI_PAIRS_MAX);
 	for (unsigned int i = 0; i < uri.n_pairs; i++)
 		assert(strlen(uri.pairs[i].key) + strlen(uri.pairs[i].value) <= URI_MAX);
 	return 0;

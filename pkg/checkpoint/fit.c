@@ -10,16 +10,20 @@
 
 /* --- GPUs ----------------------------------------------------------------------------------- */
 
-static const struct gpu_device *find_device(const struct gpu_memory *mem, const char *uuid)
+static const struct gpu_device *find_device(const struct gpu_memory *mem,
+					    const struct cuda_uuid *uuid)
+{
+	for (uint32_t i = 0; i < mem->n_devices; i++)
+		if (memcmp(&mem->devices[i].uuid, uuid, sizeof(*uuid)) == 0)
+			return &mem->devices[i];
+	return NULL;
+}
+
+static const struct gpu_device *find_named(const struct gpu_memory *mem, const char *uuid)
 {
 	struct cuda_uuid want;
 
-	if (gpu_uuid_parse(uuid, &want) < 0)
-		return NULL;
-	for (uint32_t i = 0; i < mem->n_devices; i++)
-		if (memcmp(&mem->devices[i].uuid, &want, sizeof(want)) == 0)
-			return &mem->devices[i];
-	return NULL;
+	return gpu_uuid_parse(uuid, &want) < 0 ? NULL : find_device(mem, &want);
 }
 
 /* May the new container use this GPU? Decided by its group, where the node has a table. */
@@ -53,7 +57,7 @@ static int map_gpus(struct operation *op, const struct gpu_memory *mem,
 	bool taken[GPU_DEVICES_MAX] = { false }, moved = false;
 
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		const struct gpu_device *dev = find_device(mem, gpu->devices[i].uuid);
+		const struct gpu_device *dev = find_named(mem, gpu->devices[i].uuid);
 
 		ret_target[i] = dev && allowed(op, dev) ? dev : NULL;
 		if (ret_target[i])
@@ -100,22 +104,28 @@ static uint64_t needed_on(const struct metadata_gpu *gpu, size_t i)
 	return sum;
 }
 
+static int check_room(const struct gpu_device *dev, uint64_t need, struct error *err)
+{
+	char uuid[GPU_UUID_TEXT_MAX];
+
+	if (dev->free == GPU_BYTES_UNKNOWN || need <= dev->free)
+		return 0;
+	return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
+			    "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
+			    " MiB are needed to bring it back",
+			    gpu_uuid_format(&dev->uuid, uuid), dev->free >> 20, need >> 20);
+}
+
 static int check_memory(const struct operation *op, const struct gpu_device *const *target,
 			struct error *err)
 {
 	const struct metadata_gpu *gpu = &op->metadata.gpu;
 
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		uint64_t need = needed_on(gpu, i);
-		char uuid[GPU_UUID_TEXT_MAX];
+		int r = check_room(target[i], needed_on(gpu, i), err);
 
-		if (target[i]->free == GPU_BYTES_UNKNOWN || need <= target[i]->free)
-			continue;
-		return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
-				    "%s has %" PRIu64 " MiB of GPU memory free, the checkpoint needs "
-				    "%" PRIu64 " MiB",
-				    gpu_uuid_format(&target[i]->uuid, uuid), target[i]->free >> 20,
-				    need >> 20);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -157,6 +167,45 @@ int fit_check(struct operation *op, struct error *err)
 	return r;
 }
 
+/* --- a container that is held ----------------------------------------------------------------- */
+
+/* As needed_on(). */
+static uint64_t held_on(const struct gpu_group *g, uint32_t device)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < gpu_group_size(g); i++) {
+		const struct gpu_member *m = gpu_group_member(g, i);
+
+		if (!m->gone && (m->devices & (1U << device)) && m->vram_bytes != GPU_BYTES_UNKNOWN)
+			sum += m->vram_bytes / (uint64_t)__builtin_popcount(m->devices);
+	}
+	return sum;
+}
+
+int fit_held(const struct operation *op, struct error *err)
+{
+	const struct gpu_memory *was = gpu_group_memory(op->group);
+
+	for (uint32_t i = 0; i < was->n_devices; i++) {
+		const struct gpu_device *dev = find_device(&op->memory, &was->devices[i].uuid);
+		uint64_t need = held_on(op->group, i);
+		char uuid[GPU_UUID_TEXT_MAX];
+		int r;
+
+		if (!need)
+			continue;
+		if (!dev)
+			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
+					    "%s, whose memory the container held, is not there",
+					    gpu_uuid_format(&was->devices[i].uuid, uuid));
+		r = check_room(dev, need, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 /* --- processes ------------------------------------------------------------------------------ */
 
 static const struct gpu_member *find_member(const struct gpu_group *g, uint64_t ns_pid)
@@ -192,5 +241,97 @@ int fit_processes(const struct operation *op, struct error *err)
 		return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
 				    "%zu CUDA processes after the restore, the checkpoint has %zu",
 				    gpu_group_size(op->group), gpu->n_processes);
+	return 0;
+}
+
+/* --- where they are ------------------------------------------------------------------------- */
+
+/* Was this GPU of before one that the process used, and is dev where that one was to go? */
+static bool expected_here(const struct operation *op, const struct metadata_process *p,
+			  const struct gpu_device *dev)
+{
+	for (size_t k = 0; k < p->n_gpu_uuids; k++) {
+		struct cuda_uuid uuid;
+
+		if (gpu_uuid_parse(p->gpu_uuids[k], &uuid) < 0)
+			continue;
+		for (uint32_t i = 0; i < op->n_pairs; i++) {
+			if (memcmp(&op->pairs[i].old_gpu, &uuid, sizeof(uuid)) == 0) {
+				uuid = op->pairs[i].new_gpu;
+				break;
+			}
+		}
+		if (memcmp(&dev->uuid, &uuid, sizeof(uuid)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static const struct metadata_process *described(const struct operation *op,
+						const struct gpu_member *m)
+{
+	for (size_t i = 0; i < op->metadata.gpu.n_processes; i++)
+		if (op->metadata.gpu.processes[i].ns_pid == (uint64_t)m->ns_pid)
+			return &op->metadata.gpu.processes[i];
+	return NULL;
+}
+
+static bool in_place(const struct operation *op, const struct gpu_member *m,
+		     const struct gpu_device *dev)
+{
+	const struct gpu_memory *was = gpu_group_memory(op->group);
+	const struct metadata_process *p = described(op, m);
+
+	if (p)
+		return p->n_gpu_uuids == 0 || expected_here(op, p, dev);
+	if (!m->devices)
+		return true; /* not known where it was */
+	for (uint32_t i = 0; i < was->n_devices; i++)
+		if ((m->devices & (1U << i)) &&
+		    memcmp(&was->devices[i].uuid, &dev->uuid, sizeof(dev->uuid)) == 0)
+			return true;
+	return false;
+}
+
+int fit_placed(const struct operation *op, struct error *err)
+{
+	for (uint32_t i = 0; i < op->memory.n_processes; i++) {
+		const struct gpu_process *now = &op->memory.processes[i];
+		const struct gpu_device *dev = &op->memory.devices[now->device];
+		char uuid[GPU_UUID_TEXT_MAX];
+
+		for (size_t k = 0; k < gpu_group_size(op->group); k++) {
+			const struct gpu_member *m = gpu_group_member(op->group, k);
+
+			if (m->gone || m->pid != now->pid || in_place(op, m, dev))
+				continue;
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+					    "process %d (%s) was restored onto %s, which is not the "
+					    "GPU it was to be on",
+					    m->pid, m->name, gpu_uuid_format(&dev->uuid, uuid));
+		}
+	}
+	return 0;
+}
+
+/* NVML may still count a little of what has just been freed. */
+int fit_freed(const struct operation *op, struct error *err)
+{
+	for (size_t k = 0; k < gpu_group_size(op->group); k++) {
+		const struct gpu_member *m = gpu_group_member(op->group, k);
+		uint64_t left = 0;
+
+		if (m->gone || m->vram_bytes == GPU_BYTES_UNKNOWN)
+			continue;
+		for (uint32_t i = 0; i < op->memory.n_processes; i++)
+			if (op->memory.processes[i].pid == m->pid &&
+			    op->memory.processes[i].bytes != GPU_BYTES_UNKNOWN)
+				left += op->memory.processes[i].bytes;
+		if (left > m->vram_bytes / 2)
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+					    "process %d (%s) still has %" PRIu64 " MiB of GPU memory "
+					    "although the driver says that it is checkpointed",
+					    m->pid, m->name, left >> 20);
+	}
 	return 0;
 }

@@ -48,6 +48,7 @@ void container_unref(struct container *c)
 	runtime_done(&c->rt);
 	runtime_options_done(&c->options);
 	bundle_done(&c->bundle);
+	buf_done(&c->held);
 	free(c->checkpoint);
 	free(c->id);
 	free(c->path);

@@ -77,7 +77,7 @@ static int step_prepare(struct flow *f, struct error *err)
 
 	if (!c->intent.restore_from)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, ttrpc_call_arena(cr->call), &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &req, err);
 	if (r < 0)
 		return r;
 	req.prepare = true;

@@ -128,7 +128,8 @@ static void gate_empty(struct gate *g)
 	struct checkpoint *ck = c->checkpointing;
 
 	timer_cancel(&ck->timer);
-	if (ck->frozen)
+	/* One that is suspended has its GPU memory saved already: it stays as it is. */
+	if (ck->frozen && !buf_len(&c->held))
 		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
 	else
 		sync_files(ck);
@@ -448,7 +449,7 @@ void gpu_checkpoint(struct checkpoint *ck)
 	struct error err = ERROR_NULL;
 	int r;
 
-	r = gpu_request(c, AGENT_CHECKPOINT, ttrpc_call_arena(ck->op.call), &req, &err);
+	r = gpu_request(c, AGENT_CHECKPOINT, &req, &err);
 	if (r == 0 && !c->cgroup.host)
 		r = error_reason(&err, REASON_CONTAINER_MISSING, -ENOENT,
 				 "the container has no cgroup of its own, so its processes cannot be "
@@ -463,12 +464,15 @@ void gpu_checkpoint(struct checkpoint *ck)
 	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
 	req.n_runtime_flags = gpu_flags_name(&args, flags);
 	req.runtime_flags = flags;
-	req.timeout_ms = gpu_timeout_ms(ck->op.call);
+	req.timeout_ms = ck->stop_signal ? settings_of(ck)->timeouts.stop / NSEC_PER_MSEC
+					 : gpu_timeout_ms(ck->op.call);
+	req.stop = ck->stop_signal != 0;
 	req.exit = ck->options.exit;
 	req.paused = ck->was_paused;
 	req.image_path = ck->image_path;
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
+	req.held = buf_bytes(&c->held);
 	c->checkpointing = ck;
 	r = agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
 			  gpu_stream_deadline(c, ck->op.call), &ops, ck, &err);

@@ -101,7 +101,7 @@ static int step_agent(struct flow *f, struct error *err)
 
 	if (!rs->with_agent)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, ttrpc_call_arena(rs->op->call), &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &req, err);
 	if (r < 0)
 		return r;
 	req.task_pid = 0;
