@@ -91,9 +91,15 @@ class Elder:
             self.node.log.read_text(errors="replace"))[before:], 10, "the shim tells")[0])
 
     def private(self):
-        """KiB that would come free without it."""
+        """KiB of pages written to and its own. (Clean private pages of the program say only how
+        many other shims there are.)"""
         text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
-        return sum(int(n) for n in re.findall(r"^Private_\w+:\s+(\d+)", text, re.M))
+        return int(re.search(r"^Private_Dirty:\s+(\d+)", text, re.M).group(1))
+
+    def fds(self):
+        """What its descriptors are, without the numbers of sockets and the like."""
+        return sorted(re.sub(r"\[\d+\]", "", target)
+                      for target in procs.fds(self.pid).values())
 
 
 def client_view(client, container):
@@ -313,6 +319,8 @@ def _leftovers(soak):
 
 @pytest.mark.soak
 def test_soak(kind, base_rootfs):
+    if not CYCLES and kind.name != "kybernate":
+        pytest.skip("the short form is run on our shim by its own name only")
     node = SoakNode(kind, base_rootfs, environ=EXACT_HEAP)
     folder = node.dir / "io"
     folder.mkdir()
@@ -321,12 +329,13 @@ def test_soak(kind, base_rootfs):
         # Buffers, tables and the like grow to their working size first.
         soak.run(max(CYCLES // 10, 40), 3600 if CYCLES else SHORT / 3)
         elder = soak.elder
-        before = elder.heap(), elder.private(), len(procs.fds(elder.pid))
+        before = elder.heap(), elder.private(), elder.fds()
         soak.run(CYCLES - CYCLES // 10 if CYCLES else 10**6, 7200 if CYCLES else SHORT)
-        after = elder.heap(), elder.private(), len(procs.fds(elder.pid))
+        after = elder.heap(), elder.private(), elder.fds()
         print(f"\n{kind}: {soak.done} lives, {soak.interrupted} interrupted, {soak.restarts} "
               f"restarts of containerd; heap {before[0]} -> {after[0]} bytes, private "
-              f"{before[1]} -> {after[1]} KiB, descriptors {before[2]} -> {after[2]}; seed {SEED}")
+              f"{before[1]} -> {after[1]} KiB, descriptors {len(before[2])} -> {len(after[2])}; "
+              f"seed {SEED}")
         assert after[2] == before[2]
         if kind.ours:
             assert after[0] <= before[0] + HEAP_SLACK
