@@ -171,23 +171,36 @@ static int open_null(void)
 	return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 }
 
-const char **spawn_environment(const char *extra)
+/* Is a variable of ours of the same name as one of extra? */
+static bool replaced(const char *variable, const char *const *extra, size_t n)
 {
-	size_t n = 0, at = 0, name = extra ? strcspn(extra, "=") + 1 : 0;
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(variable, extra[i], strcspn(extra[i], "=") + 1) == 0)
+			return true;
+	return false;
+}
+
+const char **spawn_environment_with(const char *const *extra, size_t n)
+{
+	size_t ours = 0, at = 0;
 	const char **env;
 
-	while (environ[n])
-		n++;
-	env = calloc(n + 2, sizeof(*env));
+	while (environ[ours])
+		ours++;
+	env = calloc(ours + n + 1, sizeof(*env));
 	if (!env)
 		return NULL;
-	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 &&
-		    !(extra && strncmp(environ[i], extra, name) == 0))
+	for (size_t i = 0; i < ours; i++)
+		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 && !replaced(environ[i], extra, n))
 			env[at++] = environ[i];
-	if (extra)
-		env[at++] = extra;
+	for (size_t i = 0; i < n; i++)
+		env[at++] = extra[i];
 	return env;
+}
+
+const char **spawn_environment(const char *extra)
+{
+	return spawn_environment_with(&extra, extra ? 1 : 0);
 }
 
 int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)

@@ -47,6 +47,8 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err);
  * container. free() the array, not the strings. NULL when out of memory.
  */
 const char **spawn_environment(const char *extra);
+/* The same with n variables, each of another name. */
+const char **spawn_environment_with(const char *const *extra, size_t n);
 
 /*
  * The path that spawn() would run for name. Returns 0, -ENAMETOOLONG, or -ENOENT when there is
