@@ -25,13 +25,13 @@ static void lock_again(struct timer *t)
 	lock_attempt(container_of(t, struct operation, timer));
 }
 
-/* All have been brought back to RUNNING, or not: then there is nothing to try again. */
+/* All have been brought back to RUNNING; if not, or if nobody wants it any more, that is all. */
 static void unlocked(void *data, int r, const struct error *err)
 {
 	struct operation *op = data;
 
 	(void)err;
-	if (r < 0) {
+	if (r < 0 || op->flow.canceled) {
 		flow_resume(&op->flow, op->outcome.code, &op->outcome);
 		return;
 	}

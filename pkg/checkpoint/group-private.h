@@ -43,6 +43,8 @@ struct gpu_group {
 	gpu_group_done done;
 	void *data;
 	nsec_t deadline;
+	bool recovering; /* it is gpu_group_recover(), */
+	bool pausing;    /* before it tries again */
 	bool canceled;
 	struct error err;   /* the first failure; code 0 = none */
 	size_t pending;     /* driver calls open */

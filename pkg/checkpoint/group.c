@@ -29,7 +29,15 @@ void group_finish(struct gpu_group *g)
 static void run_next(struct timer *t)
 {
 	struct gpu_group *g = container_of(t, struct gpu_group, timer);
+	struct error err = ERROR_NULL;
 
+	/* Nothing more is begun. (A recovery is what follows a cancel: it ends its pauses only.) */
+	if (g->canceled && !g->recovering) {
+		(void)error_reason(&err, REASON_CANCELED, -ECANCELED, "canceled");
+		group_note(g, &err);
+		group_finish(g);
+		return;
+	}
 	g->next(g);
 }
 
@@ -60,7 +68,7 @@ void group_begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void
 	g->deadline = deadline;
 	g->done = done;
 	g->data = data;
-	g->canceled = false;
+	g->recovering = g->pausing = g->canceled = false;
 	g->err = ERROR_NULL;
 	g->discoveries = 0;
 	g->backoff = BACKOFF(GROUP_PAUSE_FIRST, GROUP_PAUSE_MAX);
@@ -79,8 +87,8 @@ static void call_done(struct gpu_call *call)
 
 	if (call->gone || call->result == -ESRCH)
 		m->pub.gone = true;
-	else if (call->result < 0)
-		group_note(g, &call->err);
+	else if (call->result < 0 && !(g->recovering && call->result == -ENOTRECOVERABLE))
+		group_note(g, &call->err); /* one that is lost does not stop the others' recovery */
 	if (m->op == GPU_OP_STATE && (call->result == 0 || call->result == -ENOTRECOVERABLE))
 		m->pub.state = call->state;
 	one_less(g);
@@ -573,6 +581,11 @@ void gpu_group_unlock(struct gpu_group *g, nsec_t deadline, gpu_group_done done,
 
 /* --- the rest ------------------------------------------------------------------------------- */
 
+static void paused_enough(struct timer *t)
+{
+	group_finish(container_of(t, struct gpu_group, timer));
+}
+
 void gpu_group_cancel(struct gpu_group *g)
 {
 	struct candidate *c;
@@ -581,6 +594,8 @@ void gpu_group_cancel(struct gpu_group *g)
 	if (!g->done)
 		return;
 	g->canceled = true;
+	if (g->pausing)
+		timer_set(g->loop, &g->timer, time_now(), paused_enough);
 	list_for_each(c, &g->candidates, node)
 		gpu_call_cancel(&c->call);
 	list_for_each(m, &g->members, node)

@@ -94,7 +94,8 @@ void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, u
 void gpu_group_unlock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 /*
  * From wherever they are to RUNNING. Retries what may succeed later, with growing pauses, until
- * the deadline. r = 0: all that still live are RUNNING.
+ * the deadline. r = 0: all that still live are RUNNING. A process that the driver has lost
+ * (CUDA_STATE_LOST) cannot be helped: the others are brought back all the same, then that is told.
  */
 void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 /*
@@ -112,7 +113,8 @@ void gpu_group_confirm(struct gpu_group *g, nsec_t deadline, gpu_group_done done
 /* Reads the states, no more. */
 void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 
-/* Ends the call under way soon: its done() follows. Harmless when there is none. */
+/* Ends the call under way soon: no further driver call is begun (a recovery tries nothing again),
+ * and done() follows. Harmless when there is none. */
 void gpu_group_cancel(struct gpu_group *g);
 
 size_t gpu_group_size(const struct gpu_group *g);

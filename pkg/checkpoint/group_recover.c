@@ -21,15 +21,17 @@ static bool any(const struct gpu_group *g, group_wants which)
 	return false;
 }
 
-static bool lost(const struct gpu_member *m)
+/* On the way from one state to another, or in one that we do not know. */
+static bool in_between(const struct gpu_member *m)
 {
-	return !m->gone && m->state == CUDA_STATE_FAILED;
+	return !m->gone && m->state != CUDA_STATE_RUNNING && m->state != CUDA_STATE_FAILED;
 }
 
 static void try_again(struct timer *t)
 {
 	struct gpu_group *g = container_of(t, struct gpu_group, timer);
 
+	g->pausing = false;
 	g->err = ERROR_NULL;
 	g->last_op = 0;
 	recover_look(g);
@@ -40,10 +42,11 @@ static void recover_later(struct gpu_group *g)
 {
 	nsec_t at = time_add(time_now(), backoff_next(&g->backoff));
 
-	if (g->canceled || at >= g->deadline || any(g, lost)) {
+	if (g->canceled || at >= g->deadline) {
 		group_finish(g);
 		return;
 	}
+	g->pausing = true;
 	timer_set(g->loop, &g->timer, at, try_again);
 }
 
@@ -67,9 +70,7 @@ static void recover_pass(struct gpu_group *g, enum gpu_op op, group_wants which)
 
 static void recover_looked(struct gpu_group *g)
 {
-	if (group_failed(g) || any(g, lost)) {
-		if (!group_failed(g))
-			(void)group_all_in(g, CUDA_STATE_RUNNING); /* says which one */
+	if (group_failed(g)) {
 		recover_later(g);
 		return;
 	}
@@ -78,10 +79,10 @@ static void recover_looked(struct gpu_group *g)
 		recover_pass(g, GPU_OP_RESTORE, group_checkpointed);
 	else if (any(g, group_locked))
 		recover_pass(g, GPU_OP_UNLOCK, group_locked);
-	else if (group_all_in(g, CUDA_STATE_RUNNING))
-		group_finish(g);
+	else if (group_all_in(g, CUDA_STATE_RUNNING) || !any(g, in_between))
+		group_finish(g); /* all that can be helped have been */
 	else
-		recover_later(g); /* a state from the future */
+		recover_later(g); /* a state that passes, or one from the future */
 }
 
 static void recover_look(struct gpu_group *g)
@@ -94,8 +95,9 @@ static void recover_look(struct gpu_group *g)
 
 void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	g->last_op = 0;
 	group_begin(g, deadline, done, data, recover_look);
+	g->recovering = true;
+	g->last_op = 0;
 }
 
 /* --- hold ----------------------------------------------------------------------------------- */

@@ -86,10 +86,14 @@ void container_publish(struct container *c)
 
 void container_retire(struct container *c)
 {
+	struct process *p;
+
 	if (!list_linked(&c->node))
 		return;
 	list_remove(&c->node);
 	c->ready = false;
+	while ((p = list_first(&c->execs, struct process, node)))
+		process_retire(p);
 	container_unref(c);
 }
 

@@ -208,11 +208,12 @@ void do_update(void *arg, struct ttrpc_call *call, const void *request)
 	const Task__UpdateTaskRequest *req = request;
 	struct process *p = find(arg, call, req->id, "");
 	struct error err = ERROR_NULL;
-	const char *type = req->resources ? req->resources->type_url : "";
+	const char *type;
 	struct update *u;
 
 	if (!p)
-		return;
+		return; /* and with the call went its request */
+	type = req->resources ? req->resources->type_url : "";
 	if (strncmp(type, "type.googleapis.com/", 20) == 0)
 		type += 20;
 	if (strcmp(type, RESOURCES_TYPE) != 0) {

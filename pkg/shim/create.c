@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "mnt/mnt.h"
+#include "shim/exit_status.h"
 #include "shim/gpu.h"
 
 #define UNDO_PATIENCE (100 * NSEC_PER_MSEC)
@@ -302,6 +303,7 @@ static int load_bundle(struct container *c, struct error *err)
 
 	if (fd < 0)
 		return error_sys(err, errno, "open the bundle %s", c->path);
+	exit_status_forget(fd);
 	r = bundle_read(fd, &c->shim->settings.gpu.device_prefixes, &c->bundle, err);
 	if (r == 0)
 		r = bundle_intent(&c->bundle, &c->intent, err);

@@ -107,18 +107,16 @@ static int bundle_path(const struct args *args, char *buf)
 	return path_printf(buf, PATH_MAX, "%s/%s", cwd, args->id);
 }
 
-static int answer(int bundle_fd, struct error *err)
+static int answer(const struct exit_status *st, struct error *err)
 {
 	Task__DeleteResponse response = TASK__DELETE_RESPONSE__INIT;
 	_cleanup_buf_ struct buf out = BUF_NULL;
-	struct exit_status st;
 	Ctd__Timestamp at;
 	int r;
 
-	exit_status_read(bundle_fd, &st);
-	response.pid = (uint32_t)st.pid;
-	response.exit_status = st.status;
-	response.exited_at = reply_time(st.exited_at, &at);
+	response.pid = (uint32_t)st->pid;
+	response.exit_status = st->status;
+	response.exited_at = reply_time(st->exited_at, &at);
 	r = pb_pack(&response.base, &out);
 	if (r == 0)
 		r = fd_write_all(STDOUT_FILENO, buf_bytes(&out).p, buf_len(&out));
@@ -131,6 +129,7 @@ int bootstrap_delete(const struct args *args, struct error *err)
 	struct error problem = ERROR_NULL;
 	char bundle[PATH_MAX], rootfs[PATH_MAX];
 	_cleanup_close_ int fd = -1;
+	struct exit_status st;
 	int r;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
@@ -143,6 +142,9 @@ int bootstrap_delete(const struct args *args, struct error *err)
 	fd = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_sys(err, errno, "open the bundle %s", bundle);
+	/* The usual case: the daemon deleted the container and left when it was told to. */
+	if (exit_status_settled(fd, &st))
+		return answer(&st, err);
 	r = runtime_options_read(fd, &options, &problem);
 	if (r < 0) {
 		log_warning("the container's options cannot be read", F_ERR(&problem));
@@ -155,5 +157,6 @@ int bootstrap_delete(const struct args *args, struct error *err)
 	if (mnt_unmount_all(rootfs, UNMOUNT_PATIENCE, &problem) < 0)
 		log_warning("failed to unmount the root file system", F_ERR(&problem));
 	runtime_options_done(&options);
-	return answer(fd, err);
+	exit_status_read(fd, &st);
+	return answer(&st, err);
 }

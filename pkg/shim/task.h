@@ -122,6 +122,8 @@ int process_init(struct process *p, struct container *c, const char *id, bool in
 void process_done(struct process *p);
 struct process *process_ref(struct process *p);
 void process_unref(struct process *p);
+/* An exec is gone: its container's reference is dropped. Harmless when that has happened. */
+void process_retire(struct process *p);
 
 /* "created", "running", ... as containerd's error texts have them. */
 const char *process_state_name(const struct process *p);
@@ -161,7 +163,7 @@ void container_find_cgroup(struct container *c);
 
 /* The container shows to the world: it has been created. */
 void container_publish(struct container *c);
-/* ... and is gone: the list's reference is dropped. */
+/* ... and is gone, with the execs that nobody has deleted: the list's reference is dropped. */
 void container_retire(struct container *c);
 
 /* --- op.c ----------------------------------------------------------------------------------- */

@@ -53,10 +53,11 @@ def why_missing():
 
 
 class Agent:
-    """A running agent. more: further lines of its configuration."""
+    """A running agent. more: further lines of its configuration. prefix: the words of a command that
+    runs it."""
 
     def __init__(self, folder, gpu, containerd="/nonexistent/containerd.sock", more="",
-                 environ=None):
+                 environ=None, prefix=()):
         self.dir = pathlib.Path(folder)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.gpu = gpu
@@ -65,6 +66,7 @@ class Agent:
         self.log_path = self.dir / "agent.log"
         self.config = self.dir / "agent.toml"
         self.environ = environ or {}
+        self.prefix = prefix
         self.process = None
         self._channel = None
         self.config.write_text(_CONFIG.format(
@@ -81,7 +83,7 @@ class Agent:
                            LD_LIBRARY_PATH=str(self.gpu.library_dir))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [program("kybernate-agent"), "--config", str(self.config)],
+                [*self.prefix, program("kybernate-agent"), "--config", str(self.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, process_group=0)
         until(self._serves, 20, "the agent serves")
 
