@@ -246,6 +246,16 @@ int operation_confirm_held(struct operation *op, struct error *err);
 void operation_thaw(struct operation *op,
 		    void (*done)(struct operation *op, int r, const struct error *err));
 
+/* The device node of a GPU: this and its minor number. */
+#define GPU_NODE "/dev/nvidia"
+
+/*
+ * Is this the node of one GPU? Control devices such as /dev/nvidiactl, /dev/nvidia-uvm,
+ * /dev/nvidia-fs0 and /dev/nvidia-nvswitch0 are everybody's: those with a number behind a known GPU
+ * prefix are one group's.
+ */
+bool preflight_is_gpu(const char *path);
+
 /* preflight.c: checks that touch nothing. Returns 0 or negative with err. */
 int preflight_seat(const struct node *node, const struct operation_request *req,
 		   struct error *err);

@@ -34,10 +34,7 @@ static int agree(const char *what, const char *env, const char *annotation, stru
 			    annotation);
 }
 
-/* Control devices such as /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidia-fs0 and
- * /dev/nvidia-nvswitch0 are everybody's: those with a number behind a known GPU prefix are one
- * group's. */
-static bool is_numbered(const char *path)
+bool preflight_is_gpu(const char *path)
 {
 	size_t n = strlen(path);
 
@@ -70,7 +67,7 @@ int preflight_seat(const struct node *node, const struct operation_request *req,
 				    "GPU group \"%s\" has no seat \"%s\"", group->name,
 				    req->gpu_seat);
 	for (size_t i = 0; i < req->n_device_paths && group->n_device_paths; i++)
-		if (is_numbered(req->device_paths[i]) &&
+		if (preflight_is_gpu(req->device_paths[i]) &&
 		    !has(group->device_paths, group->n_device_paths, req->device_paths[i]))
 			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
 					    "the container has %s, which is not of GPU group \"%s\"",
