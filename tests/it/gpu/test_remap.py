@@ -92,24 +92,20 @@ def test_no_device_of_that_kind(gnode):
     assert "GPU_MISMATCH" in caught.value.details()
 
 
-def test_the_agent_gives_the_new_container_the_node(two_seats, start_agent):
-    """RestoreContainer where the GPU of the checkpoint is not: the spec names another node."""
+def test_the_agent_gives_the_new_container_the_node(two_seats):
+    """RestoreContainer where the group has another GPU by now: the new spec names its node."""
     gnode = two_seats
     first = on_the_first(gnode)
     assert gnode.checkpoint(first).ok
     gnode.ended(first)
     gnode.agent.stop()
-    with fakegpu.FakeGpu(gpus=2, node=5) as other:
-        config = (f'[[group]]\nname = "group-a"\nseats = ["seat-0"]\n'
-                  f'gpu_uuids = ["{other.uuid(1)}"]\ndevice_paths = ["/dev/nvidia1"]\n')
-        gnode.agent = start_agent(gnode.agent_dir, containerd=gnode.node.socket, more=config,
-                                  gpu=other)
-        # The new container has the old one's mounts, and so its way to the first emulated GPUs.
-        outcome, second = gnode.clone("ck")
-        spec = second.spec()
-        assert [d["path"] for d in spec["linux"]["devices"]][:1] == ["/dev/nvidia1"]
-        gnode.agent.stop()
-    del outcome
+    gnode.start(more=f'[[group]]\nname = "group-a"\nseats = ["seat-0"]\n'
+                     f'gpu_uuids = ["{gnode.gpu.uuid(1)}"]\ndevice_paths = ["/dev/nvidia1"]\n')
+    outcome, second = gnode.clone("ck")
+    assert outcome.ok, outcome
+    assert [d["path"] for d in second.spec()["linux"]["devices"]] == ["/dev/nvidia1", *CONTROL]
+    gnode.watch(second).goes_on()
+    assert gnode.gpu.gpu(0)["used"] == 0 and gnode.gpu.gpu(1)["used"] > 16 << 20
 
 
 def test_two_gpus_change_places(gnode):
