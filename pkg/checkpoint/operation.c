@@ -180,7 +180,7 @@ int operation_start(struct node *node, const struct operation_request *req,
 		    struct error *err)
 {
 	const struct operation *other = operation_find(node, req->ns, req->container_id);
-	nsec_t limit = node->operation_timeout, asked = req->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = node->operation_timeout, asked = time_from_ms(req->timeout_ms);
 	struct operation *op;
 	int r;
 
