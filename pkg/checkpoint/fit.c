@@ -50,8 +50,16 @@ static bool has_node(const struct fit_scope *scope, const struct gpu_device *dev
 	return false;
 }
 
-/* May the new container use this GPU? Decided by its group, where the node has a table, and by its
- * device nodes, where it has any. */
+static bool given(const struct fit_scope *scope, const char *uuid)
+{
+	for (size_t i = 0; i < scope->n_pod_gpus; i++)
+		if (strcasecmp(scope->pod_gpus[i], uuid) == 0)
+			return true;
+	return scope->n_pod_gpus == 0;
+}
+
+/* May the new container use this GPU? Decided by its group, where the node has a table, by its
+ * device nodes, where it has any, and by what kubelet says. */
 static bool allowed(const struct fit_scope *scope, const struct gpu_device *dev)
 {
 	const struct node *node = scope->node;
@@ -60,6 +68,8 @@ static bool allowed(const struct fit_scope *scope, const struct gpu_device *dev)
 	if (!has_node(scope, dev))
 		return false;
 	(void)gpu_uuid_format(&dev->uuid, text);
+	if (!given(scope, text))
+		return false;
 	for (size_t i = 0; i < node->n_groups; i++) {
 		const struct seat_group *g = &node->groups[i];
 
@@ -125,7 +135,9 @@ static int map_gpus(struct operation *op, const struct gpu_device **ret_target, 
 	const struct fit_scope scope = { .node = op->node,
 					 .gpu_group = op->req.gpu_group,
 					 .device_paths = op->req.device_paths,
-					 .n_device_paths = op->req.n_device_paths };
+					 .n_device_paths = op->req.n_device_paths,
+					 .pod_gpus = op->req.pod_gpus,
+					 .n_pod_gpus = op->req.n_pod_gpus };
 	bool moved;
 	int r = fit_map(gpu, &op->memory, &scope, ret_target, &moved, err);
 

@@ -12,6 +12,9 @@ struct fit_scope {
 	/* Its device nodes; where a GPU's is among them, those that it has not are out of reach. */
 	const char *const *device_paths;
 	size_t n_device_paths;
+	/* What kubelet has given it; none = it has not said. */
+	const char *const *pod_gpus;
+	size_t n_pod_gpus;
 };
 
 /*
