@@ -126,6 +126,7 @@ static int copy_request(struct operation *op, const struct operation_request *re
 		*s = copy(&op->mem, *s, &failed);
 	}
 	to->device_paths = copy_list(&op->mem, req->device_paths, req->n_device_paths, &failed);
+	to->pod_gpus = copy_list(&op->mem, req->pod_gpus, req->n_pod_gpus, &failed);
 	to->visible_devices =
 		copy_list(&op->mem, req->visible_devices, req->n_visible_devices, &failed);
 	if (req->held)

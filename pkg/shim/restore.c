@@ -248,7 +248,7 @@ static int step_register(struct flow *f, struct error *err)
 		return r;
 	container_find_cgroup(c);
 	rs->restored = true;
-	return 0;
+	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;
 }
 
 static int step_verdict(struct flow *f, struct error *err)
