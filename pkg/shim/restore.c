@@ -15,6 +15,7 @@
 #include "api/containerd/task.pb-c.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "cgroup/adopt.h"
 #include "oci/cgroup_path.h"
 #include "shim/gpu.h"
 
@@ -238,6 +239,25 @@ static int step_attach(struct flow *f, struct error *err)
 	return process_attach_stdio(&restore_of(f)->c->init, f);
 }
 
+/* See adopt.h. The container runs without, but not under its limits: that is worth a warning. */
+static void move_to_own_cgroup(const struct container *c)
+{
+	struct error err = ERROR_NULL;
+	char path[PATH_MAX];
+	int r;
+
+	if (c->shim->cgroups.mode != CGROUP_V2)
+		return;
+	r = runtime_cgroup(&c->rt, path, sizeof(path), &err);
+	if (r == -ENOENT)
+		return; /* a container without a cgroup of its own, or another runtime's */
+	if (r == 0)
+		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, &err);
+	if (r < 0)
+		log_warning("the restored container is not in its cgroup",
+			    F_STR("container", c->id), F_ERR(&err));
+}
+
 static int step_register(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
@@ -246,6 +266,7 @@ static int step_register(struct flow *f, struct error *err)
 
 	if (r < 0)
 		return r;
+	move_to_own_cgroup(c);
 	container_find_cgroup(c);
 	rs->restored = true;
 	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;
