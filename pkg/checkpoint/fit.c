@@ -8,6 +8,12 @@
 #include "gpu/capability.h"
 #include "gpu/uuid.h"
 
+/* A description need not tell everything. */
+static const char *or_unknown(const char *s)
+{
+	return s ? s : "?";
+}
+
 /* --- GPUs ----------------------------------------------------------------------------------- */
 
 static const struct gpu_device *find_device(const struct gpu_memory *mem,
@@ -46,6 +52,12 @@ static bool allowed(const struct operation *op, const struct gpu_device *dev)
 	return true;
 }
 
+/* One whose chip is not known, which a description need not tell, goes nowhere but to itself. */
+static bool same_chip(const struct gpu_device *dev, const struct metadata_device *then)
+{
+	return then->chip && strcmp(dev->name, then->chip) == 0;
+}
+
 /*
  * Where each GPU of the checkpoint goes. Its own place first, then any free one of the same chip,
  * in the order of the checkpoint.
@@ -67,8 +79,7 @@ static int map_gpus(struct operation *op, const struct gpu_memory *mem,
 		for (uint32_t k = 0; k < mem->n_devices && !ret_target[i]; k++) {
 			const struct gpu_device *dev = &mem->devices[k];
 
-			if (taken[k] || !allowed(op, dev) ||
-			    strcmp(dev->name, gpu->devices[i].chip) != 0)
+			if (taken[k] || !allowed(op, dev) || !same_chip(dev, &gpu->devices[i]))
 				continue;
 			ret_target[i] = dev;
 			taken[k] = moved = true;
@@ -76,7 +87,7 @@ static int map_gpus(struct operation *op, const struct gpu_memory *mem,
 		if (!ret_target[i])
 			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
 					    "no GPU here for %s (%s) of the checkpoint",
-					    gpu->devices[i].uuid, gpu->devices[i].chip);
+					    gpu->devices[i].uuid, or_unknown(gpu->devices[i].chip));
 	}
 	if (!moved)
 		return 0;
@@ -230,7 +241,7 @@ int fit_processes(const struct operation *op, struct error *err)
 			return error_reason(err, REASON_CUDA_STATE_WRONG, -ESRCH,
 					    "process %" PRIu64 " (%s) of the checkpoint is not a CUDA "
 					    "process after the restore",
-					    gpu->processes[i].ns_pid, gpu->processes[i].name);
+					    gpu->processes[i].ns_pid, or_unknown(gpu->processes[i].name));
 		if (m->state != CUDA_STATE_CHECKPOINTED)
 			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
 					    "process %d (%s) is %s after CRIU's restore, it should be "

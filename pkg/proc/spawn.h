@@ -29,6 +29,13 @@ struct spawn {
 	bool new_group;          /* setpgid(0, 0) */
 	bool die_with_parent;    /* PR_SET_PDEATHSIG, SIGKILL */
 	unsigned int umask;      /* 0 = keep ours */
+	/*
+	 * Executed from a read-only mount of the program's file alone, which nobody can see or
+	 * change and which is gone with the process: whoever gets hold of its /proc/PID/exe cannot
+	 * write to the file. As it always is where the kernel or our privileges do not allow that,
+	 * or the program is a script.
+	 */
+	bool read_only;
 };
 
 /* Adds one descriptor to s. */
