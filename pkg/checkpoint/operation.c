@@ -126,6 +126,7 @@ static int copy_request(struct operation *op, const struct operation_request *re
 		*s = copy(&op->mem, *s, &failed);
 	}
 	to->device_paths = copy_list(&op->mem, req->device_paths, req->n_device_paths, &failed);
+	to->pod_gpus = copy_list(&op->mem, req->pod_gpus, req->n_pod_gpus, &failed);
 	to->visible_devices =
 		copy_list(&op->mem, req->visible_devices, req->n_visible_devices, &failed);
 	if (req->held)
@@ -180,7 +181,7 @@ int operation_start(struct node *node, const struct operation_request *req,
 		    struct error *err)
 {
 	const struct operation *other = operation_find(node, req->ns, req->container_id);
-	nsec_t limit = node->operation_timeout, asked = req->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = node->operation_timeout, asked = time_from_ms(req->timeout_ms);
 	struct operation *op;
 	int r;
 
@@ -412,10 +413,10 @@ void operation_add_detail(struct operation *op, const char *line)
 
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max)
 {
-	struct operation *op = data;
+	const struct cgroup *cgroup = data;
 	struct cgroup_pids list;
 	ssize_t n;
-	int r = cgroup_pids(&op->cgroup, &list, NULL);
+	int r = cgroup_pids(cgroup, &list, NULL);
 
 	if (r < 0)
 		return r;
@@ -439,7 +440,8 @@ int operation_find_processes(struct operation *op, pid_t pid, struct error *err)
 	/* No usable driver, and no GPU in the spec: there is nothing to take care of. */
 	if (!op->req.gpu && gpu_worker_usable(op->node->worker, NULL) < 0)
 		return 0;
-	r = gpu_group_new(&op->group, op->node->loop, op->node->worker, operation_list_pids, op);
+	r = gpu_group_new(&op->group, op->node->loop, op->node->worker, operation_list_pids,
+			  &op->cgroup);
 	return r < 0 ? error_set(err, r, "out of memory") : 0;
 }
 

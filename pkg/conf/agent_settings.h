@@ -15,6 +15,9 @@
 	X(PATH, store, "\"/var/lib/kybernate/store\"", "Where checkpoints are kept.")              \
 	X(PATH, containerd, "\"/run/containerd/containerd.sock\"",                                 \
 	  "containerd's gRPC socket, for the verbs of `kybernatectl`.")                            \
+	X(PATH, kubelet, "\"/var/lib/kubelet/pod-resources/kubelet.sock\"",                        \
+	  "kubelet's pod-resources socket: where it exists, what kubelet says of a pod's GPUs has " \
+	  "to agree.")                                                                             \
 	X(PATH, worker, "\"/usr/libexec/kybernate/kybernate-cuda-worker\"",                        \
 	  "The program that talks to the driver.")                                                 \
 	X(STRING, libcuda, "\"libcuda.so.1\"",                                                     \
@@ -67,7 +70,7 @@ struct agent_group {
 
 struct agent_settings {
 	struct arena mem;
-	const char *socket, *store, *containerd, *worker, *libcuda;
+	const char *socket, *store, *containerd, *kubelet, *worker, *libcuda;
 	struct setting_uids allowed_uids;
 	enum log_level log_level;
 	struct {

@@ -70,6 +70,12 @@ struct runtime_restore {
 	bool tcp_established, ext_unix_sk, shell_job, file_locks;
 	nsec_t deadline;
 	bool no_cuda_plugin;
+	/*
+	 * NULL, or the container's cgroup (version 2) below the mount point, to be told to CRIU.
+	 * Otherwise it puts the processes into the cgroup that they were dumped in, and makes it anew:
+	 * runc before 1.2 and crun before 1.15 do not tell it (runc: criuApplyCgroups()).
+	 */
+	const char *cgroup_root;
 };
 
 /*
