@@ -27,6 +27,11 @@ int procfs_ns_pid(pid_t pid, pid_t *ret);
 /* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret);
 
+/* Who traces it (ptrace); 0 = nobody. */
+int procfs_tracer(pid_t pid, pid_t *ret);
+/* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
+int procfs_parse_tracer(struct bytes text, pid_t *ret);
+
 /*
  * The path of pid's cgroup below a hierarchy: controller is "freezer", "memory", ... for cgroup
  * v1, or "" for the unified hierarchy. Returns 0, -ENOENT (no such hierarchy) or -errno.
