@@ -242,7 +242,9 @@ static void slot_granted(struct slot *slot)
 
 	op->dumping = true;
 	operation_watch_size(op);
-	r = operation_order(op, ORDER_DUMP, &err);
+	r = record_write(op, phase_name(PHASE_CRIU_DUMP), &err); /* now it does begin */
+	if (r == 0)
+		r = operation_order(op, ORDER_DUMP, &err);
 	if (r < 0)
 		flow_resume(&op->flow, r, &err);
 }
@@ -386,7 +388,12 @@ static int step_vram_back(struct flow *f, struct error *err)
 	op->dumping = false;
 	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
 		return 0;
-	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), operation_group_done, op);
+	/* After an agent that died nobody knows how far it was. */
+	if (op->revival)
+		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
+	else
+		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
+				  operation_group_done, op);
 	return FLOW_WAIT;
 }
 
@@ -413,7 +420,7 @@ static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0 || op->revival)
 		return release(op, err);
 	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
 	return FLOW_WAIT;
@@ -522,12 +529,34 @@ static void dumped(struct flow *f, int r, const struct error *err)
 		end(op, r, err);
 		return;
 	}
-	if (op->req.exit)
+	if (op->req.exit) {
 		store_work_close(&op->work);
+		op->sealed = true;
+	}
+	checkpoint_goes_on(op);
+}
+
+/* Of one that an agent before us has dumped, and not sealed. */
+static const struct flow_step exit_seal_steps[] = {
+	{ "seal", step_seal, undo_frozen_gpu, cancel_bulk },
+};
+
+static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
+						.n_steps = ARRAY_SIZE(exit_seal_steps),
+						.timeout = operation_timeout,
+						.observe = operation_observe,
+						.done = dumped };
+
+void checkpoint_goes_on(struct operation *op)
+{
+	if (op->req.exit && !op->sealed) {
+		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
+		return;
+	}
 	/* From here on nobody's patience counts, only what each phase may take. */
 	op->patience = op->deadline;
 	op->deadline = NSEC_NEVER;
-	flow_start(f, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
+	flow_start(&op->flow, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
 }
 
 const struct flow_ops checkpoint_exit_flow = { .steps = steps,

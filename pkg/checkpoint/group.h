@@ -62,6 +62,9 @@ void gpu_group_discover(struct gpu_group *g, nsec_t deadline, gpu_group_done don
  * -errno.
  */
 int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time);
+/* The same with what was found out about it, and about the GPUs, before it was locked. */
+int gpu_group_know(struct gpu_group *g, const struct gpu_member *m);
+void gpu_group_set_memory(struct gpu_group *g, const struct gpu_memory *memory);
 
 /*
  * Locks all, at the same time, and looks again: a process that became a CUDA process meanwhile is

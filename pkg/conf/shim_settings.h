@@ -15,6 +15,9 @@
 	  "The least important lines that are logged. containerd's own debug switch lowers it to " \
 	  "`\"debug\"`.")                                                                          \
 	X(DURATION, timeouts.agent, "\"5s\"", "Connecting to the agent, and its first answer.")    \
+	X(DURATION, timeouts.agent_return, "\"1m\"",                                               \
+	  "An agent that dies in the middle of a checkpoint may take so long to come back: the "   \
+	  "container is kept as it is until then, and the checkpoint goes on.")                    \
 	X(DURATION, timeouts.quiesce, "\"10s\"",                                                   \
 	  "Before a dump: thaw the container, drain its output, sync its file system.")            \
 	X(DURATION, timeouts.cuda_checkpoint, "\"5m\"",                                            \
@@ -45,7 +48,7 @@ struct shim_settings {
 	const char *agent_socket;
 	enum log_level log_level;
 	struct {
-		nsec_t agent, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore, cuda_restore,
+		nsec_t agent, agent_return, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore, cuda_restore,
 			operation;
 	} timeouts;
 	struct {

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 
+#include "base/backoff.h"
 #include "cgroup/freezer.h"
 #include "proc/command.h"
 #include "shim/gpu.h"
@@ -16,8 +17,15 @@ struct checkpoint {
 	bool remove_work; /* work_path is ours */
 
 	/* With the agent. */
-	struct agent_op *agent;
+	struct agent_op *agent; /* NULL: over, or lost */
 	enum agent_order order; /* being carried out; AGENT_ORDER_NONE = none */
+	enum agent_order last_order; /* that or the one before it */
+	int last_result;        /* of last_order, when it is done */
+	struct error last_err;
+	nsec_t return_by;       /* an agent that was lost has to be back by then; 0 = not lost */
+	nsec_t stream_deadline;
+	struct timer call_again;
+	struct backoff pause;
 	nsec_t order_start;
 	struct freezer freezer;
 	struct command sync;

@@ -48,6 +48,13 @@ struct agent_request {
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
 
+	/* A checkpoint that has begun under an agent that is no more. */
+	bool came_back;
+	enum agent_order last_order; /* that was given */
+	bool last_answered;          /* it has been carried out: */
+	int last_result;
+	const struct error *last_err;
+
 	/* Restore */
 	bool prepare;
 
@@ -72,8 +79,8 @@ struct agent_ops {
 	void (*reply)(void *data, const struct agent_reply *reply);
 	/*
 	 * The operation is over at the agent: r = 0, or negative with err: what the agent said, or
-	 * REASON_AGENT_UNAVAILABLE when it could not be reached or the stream broke. Called once;
-	 * the op is freed after it.
+	 * REASON_AGENT_UNAVAILABLE when it could not be reached or the stream broke; r is -EPIPE then
+	 * and never else. Called once; the op is freed after it.
 	 */
 	void (*ended)(void *data, int r, const struct error *err);
 };

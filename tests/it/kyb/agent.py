@@ -29,6 +29,7 @@ _STREAMS = {"CreateCheckpoint": pb.CreateCheckpointRequest,
             "RestoreContainer": pb.RestoreContainerRequest}
 _CONFIG = """socket = "{dir}/agent.sock"
 store = "{dir}/store"
+journal = "{dir}/journal"
 containerd = "{containerd}"
 worker = "{worker}"
 libcuda = "{libcuda}"
