@@ -17,6 +17,7 @@ void *op_new(size_t size, struct ttrpc_call *call, struct process *p)
 	op->call = call;
 	op->c = container_ref(p->c);
 	op->p = process_ref(p);
+	op->c->shim->n_ops++;
 	return op;
 }
 
@@ -36,6 +37,7 @@ void op_enter(struct op *op, void (*begin)(struct op *op))
 static void op_free(struct op *op)
 {
 	lane_leave(&op->lane);
+	op->c->shim->n_ops--;
 	process_unref(op->p);
 	container_unref(op->c);
 	free(op);

@@ -28,8 +28,13 @@ static void leave_when_flushed(struct timer *t)
 {
 	struct shim *shim = container_of(t, struct shim, leave);
 
+	/*
+	 * Calls under way are answered: CRI kills, sees the exit, deletes and shuts down before the
+	 * runtime's `kill` has returned, and takes a closed connection for a Kill that failed.
+	 */
 	if (time_now() < shim->leave_by &&
-	    !(publisher_idle(shim->publisher) && ttrpc_server_flushed(shim->server)))
+	    !(publisher_idle(shim->publisher) && shim->n_ops == 0 &&
+	      ttrpc_server_flushed(shim->server)))
 		timer_set(shim->loop, t, time_now() + LEAVE_STEP, leave_when_flushed);
 	else
 		loop_stop(shim->loop);

@@ -41,6 +41,7 @@ struct shim {
 	struct cgroup_host cgroups;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
+	unsigned int n_ops; /* calls under way, see op_new() */
 	const char *socket_path; /* "" = not ours to remove */
 	struct socket_id socket_id;
 	struct timer leave;

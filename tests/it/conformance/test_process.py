@@ -338,6 +338,32 @@ def test_delete_waits_for_output_but_not_for_ever(world):
     assert answer.exit_status == 3
 
 
+def test_kill_is_answered_though_the_shim_leaves(world):
+    """CRI kills, sees the exit, deletes and shuts down; all that may be quicker than the runtime's
+    `kill`, whose answer it waits for."""
+    container, fake = world.faked(["probe", "sleep"])
+    container.run()
+    fake.hold("kill")
+    killing = container.task.send("Kill", id=container.id, signal=signal.SIGKILL)
+    fake.wait_call("kill")
+    os.kill(container.pid, signal.SIGKILL)
+
+    def later():
+        time.sleep(env.seconds(0.5))  # time enough to leave
+        fake.release("kill")
+
+    releasing = threading.Thread(target=later)
+    releasing.start()
+    container.wait()  # containerd's shim waits with that for the runtime
+    container.delete()
+    container.shutdown()
+    try:
+        ttrpc.answer(killing)
+    except ttrpc.Error as error:
+        assert "closed" not in error.message
+    releasing.join()
+
+
 def test_id_can_be_used_again(world):
     container = world.running(["probe", "exit", "1"])
     container.finish()

@@ -5,6 +5,7 @@ Settings are environment variables:
 
   KYB_TEST_SLOW       factor on every deadline (1); an emulated VM needs about 20
   KYB_BIN             folder with our own programs; it goes in front of PATH
+  FAKEGPU_BIN         folder with the emulated GPU
   KYB_CRIU            folder with a CRIU that works here; also in front of PATH
   KYB_TEST_RUNTIME    OCI runtime of the tests: runc or crun (runc)
   KYB_TEST_DRIVER     cgroup driver: cgroupfs or systemd (cgroupfs)
@@ -36,7 +37,8 @@ def seconds(value):
 
 
 def _path():
-    dirs = [os.environ.get("KYB_BIN"), os.environ.get("KYB_CRIU") or _DEFAULT_CRIU]
+    dirs = [os.environ.get("KYB_BIN"), os.environ.get("KYB_CRIU") or _DEFAULT_CRIU,
+            os.environ.get("FAKEGPU_BIN")]
     dirs = [os.path.abspath(d) for d in dirs if d and os.path.isdir(d)]
     return ":".join(dirs + ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
                             "/sbin", "/bin"])
