@@ -41,6 +41,8 @@ struct creation {
 	/* The operation of the shim's stream, while it runs. */
 	struct operation *op;
 	bool begun, over;
+	bool answered;       /* by containerd, before the operation was over: */
+	struct error answer;
 	enum operation_status status;
 	enum phase failed_phase;
 	struct error outcome;
@@ -114,8 +116,11 @@ void creation_finished(struct creation *c, const struct operation *op,
 	c->status = status;
 	if (status != OPERATION_OK)
 		c->outcome = *err;
-	if (!op)
+	if (!op) {
+		if (c->answered)
+			flow_resume(&c->flow, c->answer.code, &c->answer);
 		return;
+	}
 	c->failed_phase = op->failed_phase;
 	c->n_timeline = convert_timeline(op, &c->mem, &c->timeline);
 	c->detail = arena_alloc(&c->mem, (op->n_detail + 1) * sizeof(*c->detail));
@@ -125,6 +130,8 @@ void creation_finished(struct creation *c, const struct operation *op,
 			break;
 		c->n_detail++;
 	}
+	if (c->answered)
+		flow_resume(&c->flow, c->answer.code, &c->answer); /* c may be gone now */
 }
 
 static int put_record(const struct creation *c, const struct operation *op, struct error *err)
@@ -261,6 +268,13 @@ static void checkpointed(struct containerd_call *call, int r, const void *reply,
 	struct error mine = *err;
 
 	(void)reply;
+	if (c->op) {
+		/* containerd has died or been restarted. The operation does not mind, so we don't. */
+		log_warning("containerd has left a checkpoint to us", F_STR("id", c->id), F_ERR(err));
+		c->answered = true;
+		c->answer = *err;
+		return;
+	}
 	if (r == 0 && !c->begun)
 		r = error_reason(&mine, REASON_CONFIG_INVALID, -EPROTO,
 				 "container \"%s\" does not run under kybernate's shim", c->id);

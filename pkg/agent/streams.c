@@ -20,7 +20,6 @@ struct stream {
 	struct grpc_call *call;   /* NULL: it has ended */
 	struct operation *op;     /* NULL: not begun, or over */
 	struct creation *creation; /* the operator's call it belongs to, or NULL */
-	struct rebirth *rebirth;
 	struct rootfs *rootfs;
 };
 
@@ -136,27 +135,39 @@ static void order(struct operation *op, enum order what)
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING, .order = what });
 }
 
+/* Looked for each time: it ends when containerd does, the operation does not. */
+static struct rebirth *rebirth_of(const struct operation *op)
+{
+	const struct stream *s = op->host_data;
+
+	return op->req.kind == OPERATION_CHECKPOINT
+		       ? NULL
+		       : rebirth_find(s->agent, op->req.ns, op->req.container_id);
+}
+
 static void update(struct operation *op)
 {
 	struct stream *s = op->host_data;
+	struct rebirth *b = rebirth_of(op);
 
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING });
 	if (s->creation)
 		creation_update(s->creation, op);
-	if (s->rebirth)
-		rebirth_update(s->rebirth, op);
+	if (b)
+		rebirth_update(b, op);
 }
 
 static void finished(struct operation *op, enum operation_status status, const struct error *err)
 {
 	struct stream *s = op->host_data;
+	struct rebirth *b = rebirth_of(op);
 
 	rootfs_free(s->rootfs);
 	s->rootfs = NULL;
 	if (s->creation)
 		creation_finished(s->creation, op, status, err);
-	if (s->rebirth && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
-		rebirth_finished(s->rebirth, op, status, err);
+	if (b && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
+		rebirth_finished(b, op, status, err);
 	send_reply(op, &(struct reply){ .status = status,
 					.err = status == OPERATION_OK ? NULL : err,
 					.last = true });
@@ -217,7 +228,6 @@ static void begin(struct stream *s, struct operation_request *req)
 	struct operation *op;
 	int r;
 
-	s->rebirth = rebirth_find(s->agent, req->ns, req->container_id);
 	if (req->kind == OPERATION_CHECKPOINT) {
 		s->creation = creation_find(s->agent, req->ns, req->container_id, req->ref);
 		if (*req->ref && !s->creation) {

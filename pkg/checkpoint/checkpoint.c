@@ -175,19 +175,6 @@ static void brought_back(void *data, int r, const struct error *err)
 	flow_resume(&op->flow, r, err);
 }
 
-/* Whatever was locked or saved: back to RUNNING. The undo of lock and of vram_save. */
-static int undo_gpu(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	(void)err;
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
-		return 0;
-	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
-	return FLOW_WAIT;
-}
-
-/* The same for a container that may still be frozen, with a shim that may be gone. */
 static void thawed_then_back(struct operation *op, int r, const struct error *err)
 {
 	if (r < 0)
@@ -197,6 +184,23 @@ static void thawed_then_back(struct operation *op, int r, const struct error *er
 	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
 }
 
+/* Whatever was locked or saved: back to RUNNING. The undo of lock and of vram_save. */
+static int undo_gpu(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+		return 0;
+	/* A shim that has given up has paused it again, and the driver cannot reach it so. */
+	if (op->host_lost)
+		operation_thaw(op, thawed_then_back);
+	else
+		gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
+	return FLOW_WAIT;
+}
+
+/* The same for a container that may still be frozen, with a shim that may be gone. */
 static int undo_frozen_gpu(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
@@ -265,10 +269,11 @@ static void cancel_dump(struct flow *f)
 {
 	struct operation *op = operation_of_flow(f);
 
-	/* A dump under way is ended by the shim, whose own deadline is the shorter one. */
 	if (!op->dumping) {
 		slot_release(&op->slot);
 		flow_resume(f, -ECANCELED, NULL);
+	} else {
+		operation_abort_order(op);
 	}
 }
 

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "checkpoint/criu.h"
 
-#include <string.h>
-
 #include "proc/procfs.h"
 
 static pid_t criu_of(pid_t pid)
 {
-	char name[16];
 	pid_t tracer;
 
-	if (procfs_tracer(pid, &tracer) < 0 || tracer == 0 ||
-	    procfs_name(tracer, name, sizeof(name)) < 0)
-		return 0; /* nobody, or one of the two is gone */
-	return strncmp(name, "criu", 4) == 0 ? tracer : 0;
+	if (procfs_tracer(pid, &tracer) < 0 || tracer == 0)
+		return 0; /* nobody, or it is gone */
+	return procfs_runs(tracer, "criu") == 1 ? tracer : 0;
 }
 
 pid_t criu_tracer(const struct cgroup *cg)

@@ -200,6 +200,17 @@ int operation_order(struct operation *op, enum order order, struct error *err)
 	return FLOW_WAIT;
 }
 
+void operation_abort_order(struct operation *op)
+{
+	if (!op->host_lost && op->order != ORDER_NONE)
+		op->host->order(op, ORDER_ABORT);
+}
+
+bool operation_shim_lives(const struct operation *op)
+{
+	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start;
+}
+
 void operation_order_done(struct operation *op, enum order order, int r, const struct error *err,
 			  pid_t task_pid)
 {
@@ -376,12 +387,31 @@ static void end(struct job *job)
 	operation_free(op);
 }
 
+static void frozen_again(struct freezer *f, int r, const struct error *err)
+{
+	struct operation *op = container_of(f, struct operation, freezer);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning("a paused container runs", F_STR("id", op->req.container_id), F_ERR(err));
+	job_put_off(op->node->loop, &op->end, end);
+}
+
+/* containerd believes it paused, and there is no host that would see to it. */
+static bool freeze_again(struct operation *op)
+{
+	return op->host_lost && op->was_frozen && operation_shim_lives(op) &&
+	       freezer_freeze(&op->freezer, op->node->loop, &op->cgroup,
+			      time_add(time_now(), op->node->timeouts[PHASE_QUIESCE]), frozen_again,
+			      NULL) == 0;
+}
+
 void operation_finish(struct operation *op, enum operation_status status, const struct error *err)
 {
 	op->status = status;
 	if (err)
 		op->outcome = *err;
-	job_put_off(op->node->loop, &op->end, end);
+	if (!freeze_again(op))
+		job_put_off(op->node->loop, &op->end, end);
 }
 
 void operation_add_detail(struct operation *op, const char *line)
@@ -514,7 +544,11 @@ static void wait_for_criu(struct timer *t)
 void operation_thaw(struct operation *op,
 		    void (*done)(struct operation *op, int r, const struct error *err))
 {
+	struct freezer_state state;
+
 	op->thawed = done;
+	if (op->req.paused && freezer_state(&op->cgroup, &state, NULL) == 0 && state.self)
+		op->was_frozen = true;
 	op->criu_until = time_now() + CRIU_PATIENCE;
 	timer_set(op->node->loop, &op->timer, time_now(), wait_for_criu);
 }

@@ -34,6 +34,7 @@ enum order {
 	ORDER_RESTORE = 5,
 	ORDER_FREEZE = 6,
 	ORDER_RELEASE = 7,
+	ORDER_ABORT = 8, /* the one under way; has no answer of its own */
 };
 
 /* Numbers of enum Status. */
@@ -151,6 +152,7 @@ struct operation {
 	struct gpu_group *group; /* NULL: no GPU to take care of */
 	struct cgroup cgroup;
 	struct freezer freezer;
+	bool was_frozen; /* because containerd had paused it, when it was thawed without the host */
 	void (*thawed)(struct operation *op, int r, const struct error *err);
 	nsec_t criu_until; /* until when a CRIU without a shim may go on */
 	struct slot slot;
@@ -239,6 +241,10 @@ void record_remove(struct operation *op);
 
 /* Gives an order and waits for its end: returns as a step's run() does. */
 int operation_order(struct operation *op, enum order order, struct error *err);
+/* The order under way is no longer wanted: its end, well or not, comes sooner. */
+void operation_abort_order(struct operation *op);
+/* Does the shim that asked still live? */
+bool operation_shim_lives(const struct operation *op);
 /* A gpu_group_done that ends the wait of the present step; data is the operation. */
 void operation_group_done(void *data, int r, const struct error *err);
 /* When the present step's time is over (absolute), and how much of it is left. */

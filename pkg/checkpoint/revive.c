@@ -9,7 +9,6 @@
 #include "base/path.h"
 #include "checkpoint/degraded.h"
 #include "gpu/uuid.h"
-#include "proc/procfs.h"
 
 #define LOOK_AGAIN   (100 * NSEC_PER_MSEC)
 #define PAUSE_FIRST  (50 * NSEC_PER_MSEC)
@@ -23,7 +22,6 @@ struct revival {
 	bool degraded;      /* nobody will come */
 	bool waiting;       /* for the shim */
 	bool dumping;       /* at the time of the crash */
-	bool frozen;        /* the container, when the shim did not come */
 	nsec_t shim_until;
 };
 
@@ -52,22 +50,11 @@ static const struct operation_host nobody = { .order = no_order,
 					      .update = no_update,
 					      .finished = nobody_told };
 
-static bool shim_lives(const struct operation *op)
-{
-	uint64_t start;
-
-	return op->req.shim_pid > 0 && procfs_start_time(op->req.shim_pid, &start) == 0 &&
-	       start == op->shim_start;
-}
-
 static void no_shim(struct operation *op)
 {
 	struct error err = ERROR_NULL;
-	struct freezer_state state;
 
 	op->revival->waiting = false;
-	op->revival->frozen = op->cgroup.host &&
-			      freezer_state(&op->cgroup, &state, NULL) == 0 && state.self;
 	(void)error_reason(&err, REASON_SHIM_GONE, -EPIPE,
 			   "neither the agent nor the shim of the operation are there any more");
 	flow_resume(&op->flow, err.code, &err);
@@ -77,7 +64,7 @@ static void look_for_shim(struct timer *t)
 {
 	struct operation *op = container_of(t, struct operation, timer);
 
-	if (time_now() < op->revival->shim_until && shim_lives(op))
+	if (time_now() < op->revival->shim_until && operation_shim_lives(op))
 		timer_set(op->node->loop, t, time_now() + LOOK_AGAIN, look_for_shim);
 	else
 		no_shim(op);
@@ -258,34 +245,13 @@ static const struct flow_step steps[] = {
 
 /* --- the end -------------------------------------------------------------------------------- */
 
-static void frozen_again(struct freezer *f, int r, const struct error *err)
-{
-	struct operation *op = container_of(f, struct operation, freezer);
-
-	if (r < 0 && r != -ENOENT)
-		log_warning("a paused container runs", F_STR("id", op->req.container_id), F_ERR(err));
-	operation_finish(op, op->status ? op->status : OPERATION_FAILED, &op->flow.err);
-}
-
-/* containerd believes it paused, and its shim has left it so. */
-static bool freeze_again(struct operation *op)
-{
-	struct error err = ERROR_NULL;
-
-	if (!op->host_lost || !op->req.paused || !op->revival->frozen || !shim_lives(op))
-		return false;
-	return freezer_freeze(&op->freezer, op->node->loop, &op->cgroup,
-			      time_add(time_now(), op->node->timeouts[PHASE_QUIESCE]), frozen_again,
-			      &err) == 0;
-}
-
 static void revived(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
 	if (r == 0)
 		checkpoint_goes_on(op);
-	else if (!freeze_again(op))
+	else
 		operation_finish(op, op->status ? op->status : OPERATION_FAILED, err);
 }
 

@@ -184,6 +184,7 @@ struct request {
 	const char *const *envp;
 	const struct bytes *input;
 	nsec_t deadline; /* 0 = COMMAND_TIME_MAX from now */
+	bool group;      /* it is killed with all that it has started: with CRIU */
 	int (*judge)(struct runtime_call *call, int r, struct error *err);
 };
 
@@ -205,6 +206,7 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	s.envp = req->envp;
 	s.cwd = rt->bundle;
 	s.die_with_parent = true;
+	s.new_group = req->group;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
@@ -370,6 +372,7 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 	_cleanup_free_ const char **envp = NULL;
 	char variable[PATH_MAX];
 
+	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
 	add_option(&req.args, "--work-path", args->work_path);
@@ -397,6 +400,7 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 	_cleanup_free_ const char **envp = NULL;
 	char variable[PATH_MAX];
 
+	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
 	add_option(&req.args, "--work-path", args->work_path);

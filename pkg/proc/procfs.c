@@ -83,6 +83,24 @@ int procfs_name(pid_t pid, char *buf, size_t size)
 	return 0;
 }
 
+int procfs_runs(pid_t pid, const char *program)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "cmdline", &b);
+	const char *arg, *end, *slash;
+
+	if (r < 0)
+		return r;
+	/* Arguments end with a NUL each, and a buffer with one more. */
+	arg = buf_str(&b);
+	for (end = arg + buf_len(&b); arg < end; arg += strlen(arg) + 1) {
+		slash = strrchr(arg, '/');
+		if (strcmp(slash ? slash + 1 : arg, program) == 0)
+			return 1;
+	}
+	return 0;
+}
+
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret)
 {
 	struct bytes line, word;

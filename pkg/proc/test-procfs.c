@@ -187,6 +187,9 @@ static void tracers(void **state)
 	assert_int_equal(procfs_parse_tracer(bytes_of("Name:\tx\n", 7), &tracer), -ENOENT);
 	assert_int_equal(procfs_parse_tracer(bytes_of("TracerPid:\tx\n", 13), &tracer), -EBADMSG);
 	assert_int_equal(procfs_tracer(1, &tracer), 0);
+	assert_int_equal(procfs_runs(getpid(), "test-proc-procfs"), 1);
+	assert_int_equal(procfs_runs(getpid(), "criu"), 0);
+	assert_int_equal(procfs_runs(NO_SUCH_PID, "criu"), -ESRCH);
 	assert_int_equal(procfs_tracer(NO_SUCH_PID, &tracer), -ESRCH);
 }
 

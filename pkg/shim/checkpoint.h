@@ -25,6 +25,8 @@ struct checkpoint {
 	nsec_t return_by;       /* an agent that was lost has to be back by then; 0 = not lost */
 	nsec_t stream_deadline;
 	struct timer call_again;
+	struct timer patience;  /* with the agent, between two orders */
+	struct runtime_call *dumping;
 	struct backoff pause;
 	nsec_t order_start;
 	struct freezer freezer;

@@ -49,6 +49,32 @@ static struct loop *loop_of(const struct checkpoint *ck)
 	return ck->op.c->shim->loop;
 }
 
+/* Its stream ends, which is as good as a crash: the next one, or this one, undoes its half. */
+static void agent_overdue(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, patience);
+	struct error err = ERROR_NULL;
+
+	if (!ck->agent || ck->order != AGENT_ORDER_NONE)
+		return;
+	agent_op_cancel(ck->agent);
+	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
+			   "the node agent has not done its part after order %d in time",
+			   (int)ck->last_order);
+	agent_ended(ck, err.code, &err);
+}
+
+/* The driver's part of the work may take so long, whatever the agent says of itself. */
+static void wait_for_orders(struct checkpoint *ck, enum agent_order last)
+{
+	nsec_t limit = last == AGENT_ORDER_QUIESCE ? settings_of(ck)->timeouts.cuda_checkpoint
+		       : last == AGENT_ORDER_THAW  ? settings_of(ck)->timeouts.cuda_restore
+						   : 0;
+
+	if (limit)
+		timer_set(loop_of(ck), &ck->patience, time_add(time_now(), limit), agent_overdue);
+}
+
 /* An order has been carried out, well or not. */
 static void order_done(struct checkpoint *ck, int r, const struct error *err)
 {
@@ -57,10 +83,13 @@ static void order_done(struct checkpoint *ck, int r, const struct error *err)
 	ck->order = AGENT_ORDER_NONE;
 	ck->last_result = r;
 	ck->last_err = r < 0 ? *err : ERROR_NULL;
-	if (ck->over)
+	if (ck->over) {
 		wind_up(ck); /* the agent went away in the middle of it */
-	else if (ck->agent) /* else it hears of it when it is back */
+		return;
+	}
+	if (ck->agent) /* else it hears of it when it is back */
 		agent_op_result(ck->agent, order, r, err, 0, time_now() - ck->order_start);
+	wait_for_orders(ck, order);
 }
 
 /* --- freezing ------------------------------------------------------------------------------- */
@@ -177,6 +206,7 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	struct error mine = *err;
 
 	(void)output;
+	ck->dumping = NULL;
 	if (r < 0) {
 		gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
 		if (mine.reason == REASON_NONE)
@@ -195,7 +225,7 @@ static void dump(struct checkpoint *ck)
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
 	/* Frozen by us: CRIU finds it so and leaves it so. */
-	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, NULL, &err);
+	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
 	if (r < 0)
 		order_done(ck, r, &err);
 }
@@ -372,6 +402,13 @@ static void replied(void *data, const struct agent_reply *reply)
 	}
 	if (reply->order == AGENT_ORDER_NONE)
 		return; /* progress */
+	if (reply->order == AGENT_ORDER_ABORT) {
+		/* Whatever else is under way has a short time-out of its own. */
+		if (ck->dumping)
+			runtime_call_kill(ck->dumping);
+		return;
+	}
+	timer_cancel(&ck->patience);
 	if (ck->order != AGENT_ORDER_NONE) {
 		log_error("the agent gives an order before the last one is done",
 			  F_STR("container", ck->op.c->id), F_INT("order", reply->order));
@@ -444,6 +481,7 @@ static void agent_ended(void *data, int r, const struct error *err)
 	struct checkpoint *ck = data;
 
 	ck->agent = NULL;
+	timer_cancel(&ck->patience);
 	if (wait_for_agent(ck, r))
 		return;
 	ck->over = true;

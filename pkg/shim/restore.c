@@ -50,6 +50,11 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 
 	if (reply->order == AGENT_ORDER_NONE)
 		return;
+	if (reply->order == AGENT_ORDER_ABORT) {
+		if (rs->call)
+			runtime_call_kill(rs->call);
+		return;
+	}
 	if (reply->order != AGENT_ORDER_RESTORE || rs->ordered) {
 		struct error err = ERROR_NULL;
 
@@ -184,6 +189,8 @@ static int step_restore(struct flow *f, struct error *err)
 	rs->args.console_socket = stdio_console(&c->init.io);
 	rs->args.no_pivot = c->options.no_pivot_root;
 	rs->args.deadline = time_add(time_now(), c->shim->settings.timeouts.criu_restore);
+	if (ttrpc_call_deadline(rs->op->call) < rs->args.deadline)
+		rs->args.deadline = ttrpc_call_deadline(rs->op->call);
 	rs->args.no_cuda_plugin = rs->with_agent;
 	stdio_child(&c->init.io, &io);
 	reaper_hold(&c->shim->reaper, &c->init.hold);
