@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "shim/gpu.h"
+#include "shim/remains.h"
 
 #define LAST_WORD_MAX (5 * NSEC_PER_SEC)
 
@@ -32,6 +33,7 @@ struct restore {
 	struct runtime_restore args;
 	struct runtime_call *call;
 	nsec_t order_start;
+	struct remains remains;
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -214,16 +216,27 @@ static void removed(void *data, int r, const struct error *err, struct bytes out
 	flow_resume(&rs->flow, r, err);
 }
 
+static void cleared(struct remains *m)
+{
+	struct restore *rs = container_of(m, struct restore, remains);
+	struct error err = ERROR_NULL;
+	int r = runtime_delete(&rs->c->rt, true, removed, rs, &err);
+
+	if (r < 0)
+		flow_resume(&rs->flow, r, &err);
+}
+
 /* Nothing half restored may live on, least of all without its GPU memory. */
 static int undo_restore(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
-	int r;
 
+	(void)err;
 	rs->c->init.pid = 0;
 	reaper_release(&rs->c->init.hold);
-	r = runtime_delete(&rs->c->rt, true, removed, rs, err);
-	return r < 0 ? r : FLOW_WAIT;
+	remains_clear(&rs->remains, rs->c->shim->loop, &rs->c->rt, &rs->c->shim->cgroups,
+		      rs->c->bundle.cgroups_path, cleared);
+	return FLOW_WAIT;
 }
 
 static int step_attach(struct flow *f, struct error *err)
