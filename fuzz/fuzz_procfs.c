@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /proc/PID/stat and /proc/PID/cgroup: a process chooses its name, so the text is foreign. */
+/* /proc/PID/stat, /proc/PID/status and /proc/PID/cgroup: a process chooses its name, so the text is foreign. */
 #include <assert.h>
 #include <string.h>
 
@@ -16,7 +16,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct membership m;
 	uint64_t start;
 	char path[64];
+	pid_t pid;
 
+	if (procfs_parse_ns_pid(text, &pid) == 0)
+		assert(pid > 0);
 	(void)procfs_parse_stat(text, &start);
 	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
 		if (procfs_parse_cgroup(text, controllers[i], path, sizeof(path)) == 0)

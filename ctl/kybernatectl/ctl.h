@@ -48,6 +48,8 @@ struct verb {
 #define VERB_TABLE(X)                                                                              \
 	X(checkpoint)                                                                              \
 	X(restore)                                                                                 \
+	X(suspend)                                                                                 \
+	X(resume)                                                                                  \
 	X(list)                                                                                    \
 	X(inspect)                                                                                 \
 	X(delete)                                                                                  \

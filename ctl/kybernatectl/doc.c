@@ -37,6 +37,16 @@ static json_t *number(uint64_t v)
 	return v <= INT64_MAX ? json_integer((json_int_t)v) : json_real((double)v);
 }
 
+/* What is not text: two hex digits a byte. */
+static json_t *binary(const ProtobufCBinaryData *b)
+{
+	_cleanup_text_ struct text t = TEXT_NULL;
+
+	for (size_t i = 0; i < b->len; i++)
+		text_printf(&t, "%02x", b->data[i]);
+	return t.failed ? NULL : json_string(text_str(&t));
+}
+
 /* One value of this field; p points to it. */
 static json_t *value_of(const ProtobufCFieldDescriptor *field, const void *p)
 {
@@ -61,6 +71,8 @@ static json_t *value_of(const ProtobufCFieldDescriptor *field, const void *p)
 		return *(const ProtobufCMessage *const *)p
 			       ? doc_message(*(const ProtobufCMessage *const *)p)
 			       : json_null();
+	case PROTOBUF_C_TYPE_BYTES:
+		return binary(p);
 	default:
 		return NULL; /* test-doc.c sees to it that no message has a field of another type */
 	}

@@ -31,6 +31,9 @@ static void fill_value(const ProtobufCFieldDescriptor *field, void *p, struct ar
 		fill(sub, mem, depth + 1);
 		*(ProtobufCMessage **)p = sub;
 		break;
+	case PROTOBUF_C_TYPE_BYTES:
+		*(ProtobufCBinaryData *)p = (ProtobufCBinaryData){ 3, (uint8_t *)"\0a\xff" };
+		break;
 	case PROTOBUF_C_TYPE_UINT64:
 		*(uint64_t *)p = UINT64_C(1) << 40;
 		break;
@@ -110,6 +113,17 @@ static void written(void **state)
 	assert_true(t.failed < 0);
 }
 
+static void bytes(void **state)
+{
+	Kybernate__Agent__V1__SuspendReply m = KYBERNATE__AGENT__V1__SUSPEND_REPLY__INIT;
+	_cleanup_json_ json_t *doc = NULL;
+
+	(void)state;
+	m.held = (ProtobufCBinaryData){ 3, (uint8_t *)"\0a\xff" };
+	doc = doc_message(&m.base);
+	assert_string_equal(json_string_value(json_object_get(doc, "held")), "0061ff");
+}
+
 static void large_numbers(void **state)
 {
 	Kybernate__Agent__V1__StatusReply m = KYBERNATE__AGENT__V1__STATUS_REPLY__INIT;
@@ -128,6 +142,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_message), cmocka_unit_test(names),
 		cmocka_unit_test(written),       cmocka_unit_test(large_numbers),
+		cmocka_unit_test(bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,6 +149,11 @@ static int serve(struct agent *agent, struct error *err)
 {
 	struct grpc_server_config config = {
 		.max_connections = agent->settings.limits.connections,
+		/* Requests are small, lists may be long. Peers are root's, so one may have it all. */
+		.max_send = AGENT_MESSAGE_MAX,
+		.max_unsent = 2 * AGENT_MESSAGE_MAX,
+		.max_memory_per_connection = 2 * AGENT_MESSAGE_MAX,
+		.max_memory = 4 * AGENT_MESSAGE_MAX,
 		.allow = allowed,
 	};
 	int fd = take_socket(agent->settings.socket, err), r;
@@ -158,6 +163,13 @@ static int serve(struct agent *agent, struct error *err)
 	r = grpc_server_new(agent->loop, fd, &config, agent_methods, agent_methods_size, agent,
 			    &agent->server);
 	return r < 0 ? error_sys(err, r, "serve %s", agent->settings.socket) : 0;
+}
+
+nsec_t agent_undo_time(const struct agent *agent)
+{
+	const nsec_t *t = agent->node.timeouts;
+
+	return 2 * (t[PHASE_VRAM_RESTORE] + t[PHASE_UNLOCK] + t[PHASE_QUIESCE]);
 }
 
 /* --- start ---------------------------------------------------------------------------------- */
@@ -179,6 +191,7 @@ static void set_timeouts(struct agent *agent)
 	t[PHASE_CRIU_RESTORE] = agent->settings.timeouts.criu_restore;
 	t[PHASE_VERIFY] = agent->settings.timeouts.verify;
 	t[PHASE_CREATE] = agent->settings.timeouts.create;
+	t[PHASE_FREEZE] = agent->settings.timeouts.quiesce;
 }
 
 static int set_groups(struct agent *agent, struct error *err)
@@ -310,6 +323,7 @@ int agent_run(const char *settings_path, struct error *err)
 		return error_set(err, -ENOMEM, "out of memory");
 	list_init(&agent->creations);
 	list_init(&agent->rebirths);
+	list_init(&agent->switchings);
 	list_init(&agent->node.degraded);
 	list_init(&agent->node.prepared);
 	agent->node.journal = JOURNAL_NULL;

@@ -6,6 +6,7 @@
  *	service.c   the table of methods         convert.c   messages <-> plain structs
  *	verbs.c     list, get, delete, status    doctor.c    Doctor
  *	create.c    CreateCheckpoint             rebirth.c   RestoreContainer
+ *	suspend.c   SuspendContainer, Resume...  report.c    what these say of the operation
  *	rootfs.c    changed files, through containerd
  */
 #ifndef KYB_AGENT_AGENT_H
@@ -17,6 +18,9 @@
 #include "containerd/containerd.h"
 #include "event/signals.h"
 #include "rpc/grpc_server.h"
+
+/* The largest answer: the files of a checkpoint, or some 100,000 checkpoints in a list. */
+#define AGENT_MESSAGE_MAX ((size_t)64 << 20)
 
 struct agent {
 	struct loop *loop;
@@ -32,6 +36,7 @@ struct agent {
 	struct node node;
 	struct list creations; /* struct creation: CreateCheckpoint calls under way */
 	struct list rebirths;  /* struct rebirth: RestoreContainer calls under way */
+	struct list switchings; /* struct switching: SuspendContainer, ResumeContainer */
 	bool leaving;
 };
 
@@ -40,6 +45,9 @@ struct agent {
  * the usual place. Returns 0, or negative with err.
  */
 int agent_run(const char *settings_path, struct error *err);
+
+/* How much longer than its deadline an operation may take to be undone. */
+nsec_t agent_undo_time(const struct agent *agent);
 
 /* --- service.c ------------------------------------------------------------------------------ */
 
@@ -59,11 +67,27 @@ void agent_fail(struct grpc_call *call, const struct error *err);
 
 /* --- streams.c ------------------------------------------------------------------------------ */
 
-extern const struct grpc_method_ops checkpoint_stream, restore_stream;
+extern const struct grpc_method_ops checkpoint_stream, restore_stream, suspend_stream;
+
+/*
+ * An operator's call is over before the operation that reports to it: it reports to nobody any
+ * more. what: its creation's, switching's or rebirth's address as the stream knows it.
+ */
+void streams_forget(struct agent *agent, const void *what);
 
 /* --- verbs.c, doctor.c ---------------------------------------------------------------------- */
 
 extern const struct grpc_method_ops list_verb, get_verb, delete_verb, status_verb, doctor_verb;
+
+struct report;
+
+/* --- suspend.c ------------------------------------------------------------------------------ */
+
+extern const struct grpc_method_ops suspend_verb, resume_verb;
+
+/* The operator's call that a Suspend stream belongs to, or NULL. */
+struct report *switching_find(struct agent *agent, const char *ns, const char *container_id,
+			      bool resume, uint64_t *ret_timeout_ms);
 
 /* --- create.c, rebirth.c -------------------------------------------------------------------- */
 
@@ -77,11 +101,19 @@ struct creation *creation_find(struct agent *agent, const char *ns, const char *
 			       const char *ref);
 /* Adds what is known of the container from containerd; strings live as long as the creation. */
 void creation_describe(const struct creation *c, struct operation_request *req);
-/* Its operation has begun; its phase or progress changed; it is over. */
-void creation_begun(struct creation *c, struct operation *op);
-void creation_update(struct creation *c, const struct operation *op);
-void creation_finished(struct creation *c, const struct operation *op,
-		       enum operation_status status, const struct error *err);
+struct report *creation_report(struct creation *c);
+
+/*
+ * A checkpoint that no operator asked for: the container is being stopped. Finds out at containerd
+ * what creation_describe() tells, and makes up a ref; then ready(), once, and soon after
+ * creation_cancel(). End with creation_free(), in ready() or later. NULL: out of memory.
+ */
+struct creation *creation_for_stop(struct agent *agent, const char *ns, const char *container_id,
+				   void (*ready)(void *data, int r, const struct error *err),
+				   void *data);
+void creation_cancel(struct creation *c);
+const char *creation_ref(const struct creation *c);
+void creation_free(struct creation *c);
 
 /* Saves the container's changed files, and the rest that only the creation knows, into op->work. */
 int creation_save_rootfs(struct creation *c, struct operation *op, struct rootfs **ret,
@@ -105,6 +137,8 @@ int rootfs_save(struct agent *agent, struct operation *op, const char *ns,
 		const char *snapshotter, const char *key, struct rootfs **ret, struct error *err);
 int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **ret,
 		   struct error *err);
+/* Brings op->bytes_done up to date. */
+void rootfs_progress(struct rootfs *r);
 /* Ends it soon; operation_rootfs_done() follows all the same. */
 void rootfs_cancel(struct rootfs *r);
 /* Forgets it: nothing follows. NULL is fine. */

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/path.h"
+#include "gpu/uuid.h"
+#include "rpc/pb.h"
 
 /* --- requests ------------------------------------------------------------------------------- */
 
@@ -48,8 +51,144 @@ static int check_names(const struct operation_request *req, struct error *err)
 	return 0;
 }
 
+static int check_task(const struct operation_request *req, struct error *err)
+{
+	if (req->task_pid > 0)
+		return 0;
+	return error_reason(err, REASON_CONTAINER_MISSING, -ESRCH, "container %s has no process",
+			    req->container_id);
+}
+
+/* --- what a suspended container holds ------------------------------------------------------- */
+
+static int take_member(const Kybernate__Agent__V1__GpuProcess *p, const struct gpu_memory *memory,
+		       struct gpu_member *ret)
+{
+	*ret = (struct gpu_member){ .pid = (pid_t)p->pid,
+				    .start_time = p->start_time,
+				    .vram_bytes = p->vram_bytes };
+	for (size_t i = 0; i < p->n_gpu_uuids; i++) {
+		struct cuda_uuid uuid;
+		uint32_t k = 0;
+
+		if (gpu_uuid_parse(p->gpu_uuids[i], &uuid) < 0)
+			return -EBADMSG;
+		while (k < memory->n_devices &&
+		       memcmp(&memory->devices[k].uuid, &uuid, sizeof(uuid)) != 0)
+			k++;
+		if (k == memory->n_devices)
+			return -EBADMSG;
+		ret->devices |= 1U << k;
+	}
+	return ret->pid > 0 && ret->start_time ? 0 : -EBADMSG;
+}
+
+static int fill_held(const Kybernate__Agent__V1__Held *m, struct gpu_memory *memory,
+		     struct gpu_member *members)
+{
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct gpu_device *dev = &memory->devices[i];
+
+		gpu_device_init(dev);
+		if (gpu_uuid_parse(m->devices[i]->uuid, &dev->uuid) < 0)
+			return -EBADMSG;
+		GPU_TEXT_SET(dev->name, m->devices[i]->chip);
+		dev->total = m->devices[i]->memory_bytes;
+	}
+	memory->n_devices = (uint32_t)m->n_devices;
+	for (size_t i = 0; i < m->n_processes; i++)
+		if (take_member(m->processes[i], memory, &members[i]) < 0)
+			return -EBADMSG;
+	return 0;
+}
+
+static int take_held(const ProtobufCBinaryData *packed, struct arena *mem,
+		     const struct gpu_held **ret, struct error *err)
+{
+	const Kybernate__Agent__V1__Held *m;
+	struct gpu_held *held = arena_alloc(mem, sizeof(*held));
+	struct gpu_memory *memory = arena_alloc(mem, sizeof(*memory));
+	struct gpu_member *members = NULL;
+
+	if (!packed->len)
+		return 0;
+	m = pb_unpack(&kybernate__agent__v1__held__descriptor, bytes_of(packed->data, packed->len),
+		      mem);
+	if (m && m->n_processes <= GPU_GROUP_MAX)
+		members = arena_alloc(mem, (m->n_processes + 1) * sizeof(*members));
+	if (!held || !memory || !members || m->n_devices > GPU_DEVICES_MAX ||
+	    fill_held(m, memory, members) < 0)
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -EBADMSG,
+				 "what the container holds cannot be decoded");
+	*held = (struct gpu_held){ members, m->n_processes, memory };
+	*ret = held;
+	return 0;
+}
+
+static int put_device(const struct gpu_device *dev, struct arena *mem,
+		      Kybernate__Agent__V1__GpuDevice *ret)
+{
+	char uuid[GPU_UUID_TEXT_MAX];
+
+	kybernate__agent__v1__gpu_device__init(ret);
+	ret->uuid = arena_strdup(mem, gpu_uuid_format(&dev->uuid, uuid));
+	ret->chip = (char *)dev->name;
+	ret->memory_bytes = dev->total == GPU_BYTES_UNKNOWN ? 0 : dev->total;
+	return ret->uuid ? 0 : -ENOMEM;
+}
+
+static int put_member(const struct gpu_member *p, Kybernate__Agent__V1__GpuDevice **devices,
+		      size_t n, struct arena *mem, Kybernate__Agent__V1__GpuProcess *ret)
+{
+	kybernate__agent__v1__gpu_process__init(ret);
+	ret->gpu_uuids = arena_alloc(mem, (n + 1) * sizeof(*ret->gpu_uuids));
+	if (!ret->gpu_uuids)
+		return -ENOMEM;
+	ret->pid = (uint32_t)p->pid;
+	ret->ns_pid = (uint32_t)p->ns_pid;
+	ret->start_time = p->start_time;
+	ret->name = (char *)p->name;
+	ret->vram_bytes = p->vram_bytes == GPU_BYTES_UNKNOWN ? 0 : p->vram_bytes;
+	for (size_t i = 0; i < n; i++)
+		if (p->devices & (1U << i))
+			ret->gpu_uuids[ret->n_gpu_uuids++] = devices[i]->uuid;
+	return 0;
+}
+
+int convert_make_held(const struct operation *op, struct arena *mem, ProtobufCBinaryData *ret)
+{
+	const struct gpu_memory *memory = gpu_group_memory(op->group);
+	size_t n = gpu_group_size(op->group), n_devices = memory->n_devices;
+	Kybernate__Agent__V1__GpuProcess *members = arena_alloc(mem, (n + 1) * sizeof(*members));
+	Kybernate__Agent__V1__GpuDevice *devices = arena_alloc(mem, (n_devices + 1) * sizeof(*devices));
+	Kybernate__Agent__V1__Held m = KYBERNATE__AGENT__V1__HELD__INIT;
+
+	m.processes = arena_alloc(mem, (n + 1) * sizeof(*m.processes));
+	m.devices = arena_alloc(mem, (n_devices + 1) * sizeof(*m.devices));
+	if (!members || !devices || !m.processes || !m.devices)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_devices; i++) {
+		m.devices[i] = &devices[i];
+		if (put_device(&memory->devices[i], mem, m.devices[i]) < 0)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct gpu_member *p = gpu_group_member(op->group, i);
+
+		if (p->gone)
+			continue;
+		m.processes[m.n_processes] = &members[i];
+		if (put_member(p, m.devices, n_devices, mem, m.processes[m.n_processes++]) < 0)
+			return -ENOMEM;
+	}
+	m.n_devices = n_devices;
+	ret->data = pb_pack_arena(&m.base, mem, &ret->len);
+	return ret->data ? 0 : -ENOMEM;
+}
+
 int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
-			       struct operation_request *ret, struct error *err)
+			       struct operation_request *ret, struct arena *mem,
+			       struct error *err)
 {
 	struct operation_request req = { .kind = OPERATION_CHECKPOINT,
 					 .container_id = m->container_id,
@@ -75,9 +214,33 @@ int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
 	req.resume = m->resume;
 	req.resume_order = (enum order)m->resume_order;
 	r = check_names(&req, err);
-	if (r == 0 && !req.task_pid)
-		r = error_reason(err, REASON_CONTAINER_MISSING, -ESRCH,
-				 "container %s has no process", req.container_id);
+	if (r == 0)
+		r = check_task(&req, err);
+	if (r == 0)
+		r = take_held(&o->held, mem, &req.held, err);
+	if (r == 0)
+		*ret = req;
+	return r;
+}
+
+int convert_suspend_request(const Kybernate__Agent__V1__SuspendRequest *m,
+			    struct operation_request *ret, struct arena *mem, struct error *err)
+{
+	struct operation_request req = { .kind = m->resume ? OPERATION_RESUME : OPERATION_SUSPEND,
+					 .container_id = m->container_id,
+					 .pod_uid = m->pod_uid,
+					 .gpu_group = m->gpu_group,
+					 .gpu_seat = m->gpu_seat,
+					 .ref = "",
+					 .timeout_ms = m->timeout_ms };
+	int r = take_context(m->context, &req, err);
+
+	if (r == 0)
+		r = check_names(&req, err);
+	if (r == 0)
+		r = check_task(&req, err);
+	if (r == 0)
+		r = take_held(&m->held, mem, &req.held, err);
 	if (r == 0)
 		*ret = req;
 	return r;
@@ -218,5 +381,6 @@ pb_checkpoint_info *convert_checkpoint_info(const struct metadata *m, struct are
 	info->gpu_seat = text(m->gpu.seat);
 	info->files = (uint32_t)m->manifest.files;
 	info->runtime = text(m->container.runtime);
+	info->container_name = text(m->container.name);
 	return fill_processes(m, mem, info) < 0 ? NULL : info;
 }

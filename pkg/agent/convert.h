@@ -14,11 +14,17 @@ typedef Kybernate__Agent__V1__PhaseTime pb_phase_time;
 typedef Kybernate__Agent__V1__CheckpointInfo pb_checkpoint_info;
 typedef Kybernate__Agent__V1__OrderResult pb_order_result;
 
-/* First requests of the three streams. Strings are borrowed from the message. */
+/* First requests of the three streams. Strings are borrowed from the message, the rest is in mem. */
 int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
-			       struct operation_request *ret, struct error *err);
+			       struct operation_request *ret, struct arena *mem,
+			       struct error *err);
+int convert_suspend_request(const Kybernate__Agent__V1__SuspendRequest *m,
+			    struct operation_request *ret, struct arena *mem, struct error *err);
 int convert_restore_request(const Kybernate__Agent__V1__RestoreRequest *m,
 			    struct operation_request *ret, struct error *err);
+
+/* What op's processes hold, for the shim to keep. Returns 0 or -ENOMEM. */
+int convert_make_held(const struct operation *op, struct arena *mem, ProtobufCBinaryData *ret);
 
 /* What a shim says of an order: r and err of operation_order_done(). Its detail goes to op. */
 int convert_order_result(const pb_order_result *m, struct operation *op, struct error *err);

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "agent/agent.h"
-#include "agent/convert.h"
+#include "agent/report.h"
 #include "api/containerd/options.pb-c.h"
 #include "api/containerd/services.pb-c.h"
 #include "api/containerd/task.pb-c.h"
@@ -29,8 +29,8 @@
 struct creation {
 	struct agent *agent;
 	struct list node;
-	struct grpc_call *call; /* NULL: the caller has left */
 	struct flow flow;
+	struct report report;
 	struct containerd_call container_call, task_call, snapshot_call, checkpoint_call;
 	const Svc__Container *container; /* lives in container_call */
 	const char *parent;              /* lives in snapshot_call; NULL = none */
@@ -38,19 +38,9 @@ struct creation {
 	char ref[REF_MAX + 1];
 	bool exit;
 	nsec_t deadline;
-	/* The operation of the shim's stream, while it runs. */
-	struct operation *op;
-	bool begun, over;
-	bool answered;       /* by containerd, before the operation was over: */
-	struct error answer;
-	enum operation_status status;
-	enum phase failed_phase;
-	struct error outcome;
-	struct arena mem;      /* the timeline */
-	pb_phase_time **timeline;
-	size_t n_timeline;
-	char **detail;
-	size_t n_detail;
+	/* For a stop: the stream that waits until everything is known. */
+	void (*ready)(void *data, int r, const struct error *err);
+	void *data;
 };
 
 static struct creation *creation_of(struct flow *f)
@@ -67,7 +57,7 @@ struct creation *creation_find(struct agent *agent, const char *ns, const char *
 
 	list_for_each(c, &agent->creations, node)
 		if (strcmp(c->id, container_id) == 0 && strcmp(c->ns, ns) == 0 &&
-		    strcmp(c->ref, ref) == 0 && !c->begun)
+		    strcmp(c->ref, ref) == 0 && !c->report.begun)
 			return c;
 	return NULL;
 }
@@ -82,56 +72,9 @@ void creation_describe(const struct creation *c, struct operation_request *req)
 		req->runtime_type = c->container->runtime->name;
 }
 
-void creation_begun(struct creation *c, struct operation *op)
+struct report *creation_report(struct creation *c)
 {
-	c->begun = true;
-	c->op = op;
-}
-
-static void send_update(struct creation *c, const struct operation *op)
-{
-	Kybernate__Agent__V1__OperationUpdate m = KYBERNATE__AGENT__V1__OPERATION_UPDATE__INIT;
-	pb_progress progress;
-
-	if (!c->call)
-		return;
-	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_WORKING;
-	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
-	m.progress = convert_progress(op, &progress);
-	m.checkpoint_ref = c->ref;
-	m.container_id = c->id;
-	agent_send(c->call, &m.base);
-}
-
-void creation_update(struct creation *c, const struct operation *op)
-{
-	send_update(c, op);
-}
-
-void creation_finished(struct creation *c, const struct operation *op,
-		       enum operation_status status, const struct error *err)
-{
-	c->op = NULL;
-	c->begun = c->over = true;
-	c->status = status;
-	if (status != OPERATION_OK)
-		c->outcome = *err;
-	if (!op) {
-		if (c->answered)
-			flow_resume(&c->flow, c->answer.code, &c->answer);
-		return;
-	}
-	c->failed_phase = op->failed_phase;
-	c->n_timeline = convert_timeline(op, &c->mem, &c->timeline);
-	c->detail = arena_alloc(&c->mem, (op->n_detail + 1) * sizeof(*c->detail));
-	for (size_t i = 0; c->detail && i < op->n_detail; i++) {
-		c->detail[i] = arena_strdup(&c->mem, op->detail[i]);
-		if (!c->detail[i])
-			break;
-		c->n_detail++;
-	}
-	if (c->answered)
-		flow_resume(&c->flow, c->answer.code, &c->answer); /* c may be gone now */
+	return &c->report;
 }
 
 static int put_record(const struct creation *c, const struct operation *op, struct error *err)
@@ -268,14 +211,7 @@ static void checkpointed(struct containerd_call *call, int r, const void *reply,
 	struct error mine = *err;
 
 	(void)reply;
-	if (c->op) {
-		/* containerd has died or been restarted. The operation does not mind, so we don't. */
-		log_warning("containerd has left a checkpoint to us", F_STR("id", c->id), F_ERR(err));
-		c->answered = true;
-		c->answer = *err;
-		return;
-	}
-	if (r == 0 && !c->begun)
+	if (r == 0 && !c->report.begun)
 		r = error_reason(&mine, REASON_CONFIG_INVALID, -EPROTO,
 				 "container \"%s\" does not run under kybernate's shim", c->id);
 	flow_resume(&c->flow, r, &mine);
@@ -302,8 +238,8 @@ static int step_checkpoint(struct flow *f, struct error *err)
 	request.options = &any;
 	r = containerd_call(c->agent->containerd, &c->checkpoint_call, c->ns, NULL,
 			    CTD_TASKS "Checkpoint", &request.base,
-			    &svc__task_checkpoint_response__descriptor, c->deadline, checkpointed,
-			    err);
+			    &svc__task_checkpoint_response__descriptor,
+			    time_add(c->deadline, agent_undo_time(c->agent)), checkpointed, err);
 	return r < 0 ? r : FLOW_WAIT;
 }
 
@@ -314,13 +250,13 @@ static void cancel_checkpoint(struct flow *f)
 	struct error err = ERROR_NULL;
 
 	(void)error_reason(&err, REASON_CANCELED, -ECANCELED, "the caller has ended the call");
-	if (c->op) {
-		operation_cancel(c->op, &err);
+	if (c->report.op) {
+		operation_cancel(c->report.op, &err);
 		return;
 	}
-	if (c->begun)
+	if (c->report.begun)
 		return; /* it is over, containerd's answer is on its way */
-	c->begun = true; /* no stream may begin for it any more */
+	c->report.begun = true; /* no stream may begin for it any more */
 	containerd_call_done(&c->checkpoint_call);
 	flow_resume(f, -ECANCELED, &err);
 }
@@ -333,51 +269,87 @@ static const struct flow_step steps[] = {
 	{ "checkpoint", step_checkpoint, NULL, cancel_checkpoint },
 };
 
-/* --- the caller's side ---------------------------------------------------------------------- */
-
-static void creation_free(struct creation *c)
+void creation_free(struct creation *c)
 {
 	list_remove(&c->node);
+	streams_forget(c->agent, &c->report);
 	containerd_call_done(&c->container_call);
 	containerd_call_done(&c->task_call);
 	containerd_call_done(&c->snapshot_call);
 	containerd_call_done(&c->checkpoint_call);
-	arena_done(&c->mem);
+	report_done(&c->report);
 	free(c->ns);
 	free(c->id);
 	free(c);
 }
 
+/* --- a container that is being stopped ------------------------------------------------------ */
+
+static const struct flow_step stop_steps[] = {
+	{ "container", step_container, NULL, NULL },
+	{ "snapshot", step_snapshot, NULL, NULL },
+	{ "ref", step_ref, NULL, NULL },
+};
+
+static void known(struct flow *f, int r, const struct error *err)
+{
+	struct creation *c = creation_of(f);
+
+	c->ready(c->data, r, err);
+}
+
+static const struct flow_ops stop_ops = { .steps = stop_steps,
+					  .n_steps = ARRAY_SIZE(stop_steps),
+					  .done = known };
+
+struct creation *creation_for_stop(struct agent *agent, const char *ns, const char *container_id,
+				   void (*ready)(void *data, int r, const struct error *err),
+				   void *data)
+{
+	struct creation *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	list_init(&c->node);
+	c->agent = agent;
+	report_init(&c->report, NULL);
+	c->report.begun = true; /* no other stream may take it for its own */
+	c->ns = strdup(ns);
+	c->id = strdup(container_id);
+	if (!c->ns || !c->id) {
+		creation_free(c);
+		return NULL;
+	}
+	c->report.id = c->id;
+	c->report.ref = c->ref;
+	c->exit = true;
+	c->ready = ready;
+	c->data = data;
+	list_append(&agent->creations, &c->node);
+	flow_start(&c->flow, agent->loop, &stop_ops);
+	return c;
+}
+
+void creation_cancel(struct creation *c)
+{
+	struct error err = ERROR_NULL;
+
+	(void)error_reason(&err, REASON_SHIM_GONE, -EPIPE, "the shim has left");
+	flow_abort(&c->flow, &err);
+}
+
+const char *creation_ref(const struct creation *c)
+{
+	return c->ref;
+}
+
+/* --- the caller's side ---------------------------------------------------------------------- */
+
 static void done(struct flow *f, int r, const struct error *err)
 {
 	struct creation *c = creation_of(f);
-	Kybernate__Agent__V1__OperationUpdate m = KYBERNATE__AGENT__V1__OPERATION_UPDATE__INIT;
-	/* The operation knows better than containerd's words about it. */
-	const struct error *why = c->over && c->status != OPERATION_OK ? &c->outcome : err;
-	bool ok = c->over ? c->status == OPERATION_OK : r == 0;
-	pb_error error;
 
-	if (c->call) {
-		m.status = (Kybernate__Agent__V1__Status)(ok	    ? OPERATION_OK
-							  : c->over ? c->status
-								    : OPERATION_FAILED);
-		m.checkpoint_ref = c->ref;
-		m.container_id = c->id;
-		m.timeline = c->timeline;
-		m.n_timeline = c->n_timeline;
-		if (!ok) {
-			m.error = convert_error(why, c->failed_phase, NULL, &error);
-			m.phase = (Kybernate__Agent__V1__Phase)c->failed_phase;
-			error.detail = c->detail;
-			error.n_detail = c->n_detail;
-		}
-		agent_send(c->call, &m.base);
-		grpc_call_set_data(c->call, NULL);
-		if (ok)
-			grpc_call_finish(c->call, RPC_OK, NULL, bytes_of(NULL, 0));
-		else
-			agent_fail(c->call, why);
-	}
+	report_answer(&c->report, r, err);
 	creation_free(c);
 }
 
@@ -402,6 +374,7 @@ static int take_request(struct creation *c,
 	c->deadline = time_add(time_now(), asked && asked < limit ? asked : limit);
 	c->ns = strdup(ns);
 	c->id = strdup(m->container_id);
+	c->report.id = c->id;
 	return c->ns && c->id ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
@@ -421,8 +394,8 @@ static void message(struct grpc_call *call, struct bytes msg)
 		return;
 	}
 	c->agent = grpc_call_arg(call);
-	c->call = call;
-	c->mem = ARENA_LIMIT(REQUEST_MAX);
+	report_init(&c->report, call);
+	c->report.ref = c->ref;
 	list_append(&c->agent->creations, &c->node);
 	if (take_request(c, m, &err) < 0) {
 		agent_fail(call, &err);
@@ -441,7 +414,7 @@ static void ended(struct grpc_call *call, enum grpc_end why)
 	(void)why;
 	if (!c)
 		return;
-	c->call = NULL;
+	c->report.call = NULL;
 	(void)error_reason(&err, REASON_CANCELED, -ECANCELED, "the caller has ended the call");
 	flow_abort(&c->flow, &err);
 }

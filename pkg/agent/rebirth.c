@@ -4,11 +4,13 @@
  * started from the checkpoint. The annotation kybernate.io/restore-from makes its shim come here;
  * from there on it is the same way that a pod of Kubernetes goes.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "agent/agent.h"
 #include "agent/convert.h"
@@ -22,6 +24,11 @@
 #define REQUEST_MAX ((size_t)1 << 20)
 #define RECORD_MAX  ((size_t)32 << 20)
 #define CALL_MAX    (60 * NSEC_PER_SEC)
+#define REBIRTH_TIMES_MAX (2 * OPERATION_TIMES_MAX)
+/* Ids that are tried where the caller leaves the choice to us. */
+#define IDS_MAX    16
+/* Of an id that another is made from: "-r" and eight digits follow. */
+#define ID_KEPT    (ID_MAX - 10)
 
 struct rebirth {
 	struct agent *agent;
@@ -39,9 +46,11 @@ struct rebirth {
 	char lease[64];
 	nsec_t deadline;
 	uint32_t pid;
+	unsigned int ids_tried;
 	bool has_container, has_task;
+	nsec_t begun;
 	struct arena times;
-	pb_phase_time **timeline;
+	pb_phase_time *timeline[REBIRTH_TIMES_MAX]; /* of both operations of the shim */
 	size_t n_timeline;
 	bool failed_inside; /* an operation of the shim has failed: it knows why */
 	enum phase failed_phase;
@@ -89,7 +98,13 @@ void rebirth_update(struct rebirth *b, const struct operation *op)
 void rebirth_finished(struct rebirth *b, const struct operation *op, enum operation_status status,
 		      const struct error *err)
 {
-	b->n_timeline = convert_timeline(op, &b->times, &b->timeline);
+	pb_phase_time **more;
+	size_t n = convert_timeline(op, &b->times, &more);
+
+	for (size_t i = 0; i < n && b->n_timeline < REBIRTH_TIMES_MAX; i++) {
+		more[i]->start_us += (op->begun - b->begun) / NSEC_PER_USEC;
+		b->timeline[b->n_timeline++] = more[i];
+	}
 	if (status == OPERATION_OK)
 		return;
 	b->failed_inside = true;
@@ -151,6 +166,85 @@ static int step_read(struct flow *f, struct error *err)
 		if (!b->ns)
 			return error_set(err, -ENOMEM, "out of memory");
 	}
+	return 0;
+}
+
+static int ask_for_id(struct rebirth *b, struct error *err);
+
+/* Another one that the old container's id can be seen in. */
+static int make_id(struct rebirth *b, struct error *err)
+{
+	unsigned int random;
+	char id[ID_MAX + 1];
+	size_t n = strnlen(b->record->id, ID_KEPT);
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return error_sys(err, -EIO, "make up an id");
+	/* "a-" and "-r..." would be two separators in a row */
+	while (n && !isalnum((unsigned char)b->record->id[n - 1]))
+		n--;
+	(void)snprintf(id, sizeof(id), "%.*s-r%08x", (int)n, b->record->id, random);
+	free(b->id);
+	b->id = strdup(id);
+	return b->id ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+static void id_known(struct containerd_call *c, int r, const void *reply, const struct error *err)
+{
+	struct rebirth *b = container_of(c, struct rebirth, work);
+	struct error mine = *err;
+
+	(void)reply;
+	if (r < 0 && err->rpc == RPC_NOT_FOUND) {
+		flow_resume(&b->flow, 0, NULL);
+		return;
+	}
+	if (r == 0)
+		r = make_id(b, &mine);
+	if (r == 0)
+		r = ask_for_id(b, &mine);
+	if (r < 0)
+		flow_resume(&b->flow, r, &mine);
+}
+
+static int ask_for_id(struct rebirth *b, struct error *err)
+{
+	Svc__ContainerRequest request = SVC__CONTAINER_REQUEST__INIT;
+
+	if (b->ids_tried++ == IDS_MAX)
+		return error_reason(err, REASON_CONTAINERD_FAILED, -EEXIST,
+				    "found no id that is free for the new container");
+	request.id = b->id;
+	return containerd_call(b->agent->containerd, &b->work, b->ns, NULL, CTD_CONTAINERS "Get",
+			       &request.base, &svc__container_message__descriptor,
+			       time_now() + CALL_MAX, id_known, err);
+}
+
+/* What the new one is called, where the caller has not said: as the old one, if it is gone. */
+static int step_id(struct flow *f, struct error *err)
+{
+	struct rebirth *b = rebirth_of(f);
+	int r;
+
+	if (*b->id)
+		return 0;
+	r = id_valid(b->record->id) && !rebirth_find(b->agent, b->ns, b->record->id)
+		    ? 0
+		    : make_id(b, err);
+	if (r == 0 && !*b->id) {
+		free(b->id);
+		b->id = strdup(b->record->id);
+		r = b->id ? 0 : error_set(err, -ENOMEM, "out of memory");
+	}
+	if (r == 0)
+		r = ask_for_id(b, err);
+	return r < 0 ? r : FLOW_WAIT;
+}
+
+static int step_spec(struct flow *f, struct error *err)
+{
+	struct rebirth *b = rebirth_of(f);
+
 	return respec(bytes_of(b->record->spec->value.data, b->record->spec->value.len),
 		      b->record->id, b->id, b->ref, &b->spec, err);
 }
@@ -328,6 +422,8 @@ static int step_start(struct flow *f, struct error *err)
 
 static const struct flow_step steps[] = {
 	{ "read", step_read, NULL, NULL },
+	{ "id", step_id, NULL, cancel_call },
+	{ "spec", step_spec, NULL, NULL },
 	{ "lease", step_lease, drop_lease, cancel_call },
 	{ "snapshot", step_snapshot, undo_snapshot, cancel_call },
 	{ "container", step_container, undo_container, cancel_call },
@@ -354,6 +450,7 @@ static void observe(struct flow *f, const struct flow_step *step, enum flow_even
 static void rebirth_free(struct rebirth *b)
 {
 	list_remove(&b->node);
+	streams_forget(b->agent, b);
 	containerd_call_done(&b->work);
 	containerd_call_done(&b->mounts_call);
 	store_unpin(&b->pin);
@@ -410,7 +507,7 @@ static int take_request(struct rebirth *b,
 	if (!ref_valid(m->checkpoint_ref))
 		return error_reason(err, REASON_REF_INVALID, -EINVAL,
 				    "\"%.160s\" is no name for a checkpoint", m->checkpoint_ref);
-	if (!id_valid(m->container_id) ||
+	if ((*m->container_id && !id_valid(m->container_id)) ||
 	    (*m->containerd_namespace && !id_valid(m->containerd_namespace)))
 		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
 				 "\"%.80s\" is no name for a container", m->container_id);
@@ -419,7 +516,8 @@ static int take_request(struct rebirth *b,
 	b->ns = strdup(m->containerd_namespace);
 	b->out = strdup(m->stdout);
 	b->err_path = strdup(m->stderr);
-	b->deadline = time_add(time_now(), asked && asked < limit ? asked : limit);
+	b->begun = time_now();
+	b->deadline = time_add(b->begun, asked && asked < limit ? asked : limit);
 	(void)snprintf(b->lease, sizeof(b->lease), "kybernate-restore-%llx",
 		       (unsigned long long)time_now());
 	return b->ref && b->id && b->ns && b->out && b->err_path

@@ -504,6 +504,12 @@ int rootfs_restore(struct agent *agent, struct operation *op, struct rootfs **re
 	return FLOW_WAIT;
 }
 
+void rootfs_progress(struct rootfs *rf)
+{
+	if (rf->copy.offset)
+		rf->op->bytes_done = (uint64_t)rf->copy.offset;
+}
+
 void rootfs_cancel(struct rootfs *rf)
 {
 	struct error err = ERROR_NULL;

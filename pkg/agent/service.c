@@ -5,14 +5,16 @@
 #include "agent/agent.h"
 #include "rpc/pb.h"
 
-#define MESSAGE_MAX ((size_t)4 << 20)
 #define SERVICE     "/kybernate.agent.v1.NodeAgent/"
 
 const struct grpc_method agent_methods[] = {
 	{ SERVICE "Checkpoint", GRPC_BIDI, &checkpoint_stream },
 	{ SERVICE "Restore", GRPC_BIDI, &restore_stream },
+	{ SERVICE "Suspend", GRPC_BIDI, &suspend_stream },
 	{ SERVICE "CreateCheckpoint", GRPC_SERVER_STREAM, &create_verb },
 	{ SERVICE "RestoreContainer", GRPC_SERVER_STREAM, &rebirth_verb },
+	{ SERVICE "SuspendContainer", GRPC_SERVER_STREAM, &suspend_verb },
+	{ SERVICE "ResumeContainer", GRPC_SERVER_STREAM, &resume_verb },
 	{ SERVICE "ListCheckpoints", GRPC_UNARY, &list_verb },
 	{ SERVICE "GetCheckpoint", GRPC_UNARY, &get_verb },
 	{ SERVICE "DeleteCheckpoint", GRPC_UNARY, &delete_verb },
@@ -24,7 +26,7 @@ const size_t agent_methods_size = ARRAY_SIZE(agent_methods);
 
 void agent_send(struct grpc_call *call, const ProtobufCMessage *msg)
 {
-	_cleanup_buf_ struct buf packed = BUF_LIMIT(MESSAGE_MAX);
+	_cleanup_buf_ struct buf packed = BUF_LIMIT(AGENT_MESSAGE_MAX);
 
 	/* What cannot be sent ends the call, and its ended() tells the handler. */
 	if (pb_pack(msg, &packed) < 0 || grpc_call_send(call, buf_bytes(&packed)) < 0)
@@ -34,7 +36,7 @@ void agent_send(struct grpc_call *call, const ProtobufCMessage *msg)
 
 void agent_reply(struct grpc_call *call, const ProtobufCMessage *msg)
 {
-	_cleanup_buf_ struct buf packed = BUF_LIMIT(MESSAGE_MAX);
+	_cleanup_buf_ struct buf packed = BUF_LIMIT(AGENT_MESSAGE_MAX);
 
 	if (pb_pack(msg, &packed) < 0)
 		grpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "the answer is too large",

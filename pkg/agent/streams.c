@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "agent/agent.h"
-#include "agent/convert.h"
+#include "agent/report.h"
 #include "base/log.h"
 #include "checkpoint/revive.h"
 #include "rpc/pb.h"
@@ -19,13 +19,28 @@ struct stream {
 	struct agent *agent;
 	struct grpc_call *call;   /* NULL: it has ended */
 	struct operation *op;     /* NULL: not begun, or over */
-	struct creation *creation; /* the operator's call it belongs to, or NULL */
+	/* The operator's call that it belongs to, or NULL. */
+	struct report *report;
+	struct creation *creation; /* the owner of report */
+	struct rebirth *rebirth;
+	struct creation *stop; /* ours: a container that is being stopped */
+	bool looking;          /* it is not ready yet */
+	struct operation_request req; /* what waits for it */
+	struct arena mem;             /* of the first request */
 	struct rootfs *rootfs;
 };
 
 static struct stream *stream_of(struct grpc_call *call)
 {
 	return grpc_call_data(call);
+}
+
+static void stream_free(struct stream *s)
+{
+	if (s->stop)
+		creation_free(s->stop);
+	arena_done(&s->mem);
+	free(s);
 }
 
 static void started(struct grpc_call *call)
@@ -40,6 +55,7 @@ static void started(struct grpc_call *call)
 	}
 	s->agent = grpc_call_arg(call);
 	s->call = call;
+	s->mem = ARENA_LIMIT(MEMORY_MAX);
 	grpc_call_set_data(call, s);
 }
 
@@ -53,8 +69,10 @@ static void ended(struct grpc_call *call, enum grpc_end why)
 	s->call = NULL;
 	if (s->op)
 		operation_host_lost(s->op); /* finished() frees the stream */
+	else if (s->looking)
+		creation_cancel(s->stop); /* stop_known() does */
 	else
-		free(s);
+		stream_free(s);
 }
 
 /* --- replies -------------------------------------------------------------------------------- */
@@ -116,16 +134,47 @@ static void send_restore(struct stream *s, const struct operation *op, const str
 	agent_send(s->call, &m.base);
 }
 
+static void send_suspend(struct stream *s, const struct operation *op, const struct reply *what)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	Kybernate__Agent__V1__SuspendReply m = KYBERNATE__AGENT__V1__SUSPEND_REPLY__INIT;
+	pb_error error;
+	pb_progress progress;
+
+	m.status = (Kybernate__Agent__V1__Status)what->status;
+	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
+	m.order = (Kybernate__Agent__V1__Order)what->order;
+	m.cuda_done = op->cuda_done;
+	m.progress = convert_progress(op, &progress);
+	if (what->err)
+		m.error = convert_error(what->err, op->failed_phase, op, &error);
+	if (what->order == ORDER_FREEZE && op->req.kind == OPERATION_SUSPEND &&
+	    convert_make_held(op, &mem, &m.held) < 0) {
+		agent_fail(s->call, &(struct error){ .code = -ENOMEM, .text = "out of memory" });
+		return;
+	}
+	if (what->last)
+		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
+	agent_send(s->call, &m.base);
+}
+
 static void send_reply(struct operation *op, const struct reply *what)
 {
 	struct stream *s = op->host_data;
 
 	if (!s->call)
 		return;
-	if (op->req.kind == OPERATION_CHECKPOINT)
+	switch (op->req.kind) {
+	case OPERATION_CHECKPOINT:
 		send_checkpoint(s, op, what);
-	else
+		break;
+	case OPERATION_SUSPEND:
+	case OPERATION_RESUME:
+		send_suspend(s, op, what);
+		break;
+	default:
 		send_restore(s, op, what);
+	}
 }
 
 /* --- the operation's host ------------------------------------------------------------------- */
@@ -135,45 +184,35 @@ static void order(struct operation *op, enum order what)
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING, .order = what });
 }
 
-/* Looked for each time: it ends when containerd does, the operation does not. */
-static struct rebirth *rebirth_of(const struct operation *op)
-{
-	const struct stream *s = op->host_data;
-
-	return op->req.kind == OPERATION_CHECKPOINT
-		       ? NULL
-		       : rebirth_find(s->agent, op->req.ns, op->req.container_id);
-}
-
 static void update(struct operation *op)
 {
 	struct stream *s = op->host_data;
-	struct rebirth *b = rebirth_of(op);
 
+	if (s->rootfs && op->phase == PHASE_ROOTFS)
+		rootfs_progress(s->rootfs);
 	send_reply(op, &(struct reply){ .status = OPERATION_WORKING });
-	if (s->creation)
-		creation_update(s->creation, op);
-	if (b)
-		rebirth_update(b, op);
+	if (s->report)
+		report_update(s->report, op);
+	if (s->rebirth)
+		rebirth_update(s->rebirth, op);
 }
 
 static void finished(struct operation *op, enum operation_status status, const struct error *err)
 {
 	struct stream *s = op->host_data;
-	struct rebirth *b = rebirth_of(op);
 
 	rootfs_free(s->rootfs);
 	s->rootfs = NULL;
-	if (s->creation)
-		creation_finished(s->creation, op, status, err);
-	if (b && (op->req.kind == OPERATION_RESTORE || status != OPERATION_OK))
-		rebirth_finished(b, op, status, err);
+	if (s->report)
+		report_finished(s->report, op, status, err);
+	if (s->rebirth)
+		rebirth_finished(s->rebirth, op, status, err);
 	send_reply(op, &(struct reply){ .status = status,
 					.err = status == OPERATION_OK ? NULL : err,
 					.last = true });
 	s->op = NULL;
 	if (!s->call) {
-		free(s);
+		stream_free(s);
 		return;
 	}
 	/* The verdict is a message, for clients that read no trailers; the status says it too. */
@@ -228,8 +267,11 @@ static void begin(struct stream *s, struct operation_request *req)
 	struct operation *op;
 	int r;
 
+	s->rebirth = rebirth_find(s->agent, req->ns, req->container_id);
 	if (req->kind == OPERATION_CHECKPOINT) {
-		s->creation = creation_find(s->agent, req->ns, req->container_id, req->ref);
+		s->creation = s->stop ? s->stop
+				      : creation_find(s->agent, req->ns, req->container_id,
+						      req->ref);
 		if (*req->ref && !s->creation) {
 			(void)error_reason(&err, REASON_CANCELED, -ECANCELED,
 					   "nobody waits for a checkpoint \"%s\" any more",
@@ -237,21 +279,53 @@ static void begin(struct stream *s, struct operation_request *req)
 			agent_fail(s->call, &err);
 			return;
 		}
-		if (s->creation)
+		if (s->creation) {
 			creation_describe(s->creation, req);
+			s->report = creation_report(s->creation);
+		}
 	}
 	r = operation_start(&s->agent->node, req, &host, s, &op, &err);
 	if (r < 0) {
 		log_warning("operation refused", F_STR("id", req->container_id),
 			    F_STR("reason", reason_name(err.reason)), F_ERR(&err));
-		if (s->creation)
-			creation_finished(s->creation, NULL, OPERATION_FAILED, &err);
+		if (s->report)
+			report_finished(s->report, NULL, OPERATION_FAILED, &err);
 		agent_fail(s->call, &err);
 		return;
 	}
 	s->op = op;
-	if (s->creation)
-		creation_begun(s->creation, op);
+	if (s->report)
+		report_begun(s->report, op);
+}
+
+/* Everything is known that a checkpoint in place of a stop needs. */
+static void stop_known(void *data, int r, const struct error *err)
+{
+	struct stream *s = data;
+
+	s->looking = false;
+	if (!s->call) {
+		stream_free(s);
+		return;
+	}
+	if (r < 0) {
+		agent_fail(s->call, err);
+		return;
+	}
+	s->req.ref = creation_ref(s->stop);
+	begin(s, &s->req);
+}
+
+static void begin_stop(struct stream *s)
+{
+	struct error err = ERROR_NULL;
+
+	s->stop = creation_for_stop(s->agent, s->req.ns, s->req.container_id, stop_known, s);
+	s->looking = s->stop != NULL;
+	if (!s->stop) {
+		(void)error_set(&err, -ENOMEM, "out of memory");
+		agent_fail(s->call, &err);
+	}
 }
 
 /* As a message too: a bare status could be taken for one more broken connection. */
@@ -269,8 +343,7 @@ static void refuse_resume(struct stream *s, const struct operation_request *req,
 }
 
 /* A shim whose agent has died: its operation waits for it, or there is none any more. */
-static void resume(struct stream *s, const struct operation_request *req,
-		   const pb_order_result *result)
+static void come_back(struct stream *s, const pb_order_result *result)
 {
 	struct error err = ERROR_NULL, why = ERROR_NULL;
 	struct operation *op;
@@ -282,8 +355,8 @@ static void resume(struct stream *s, const struct operation_request *req,
 		if (result->error && result->error->reason)
 			why.reason = (enum reason)result->error->reason;
 	}
-	if (revive_claim(&s->agent->node, req, &host, s, result != NULL, r, &why, &op, &err) < 0)
-		refuse_resume(s, req, &err);
+	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
+		refuse_resume(s, &s->req, &err);
 	else
 		s->op = op;
 }
@@ -303,23 +376,25 @@ static void checkpoint_message(struct grpc_call *call, struct bytes msg)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	struct stream *s = stream_of(call);
+	struct arena *kept = s && !s->op && !s->stop ? &s->mem : &mem;
 	const Kybernate__Agent__V1__CheckpointRequest *m = agent_unpack(
-		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, &mem);
-	struct operation_request req;
+		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, kept);
 	struct error err = ERROR_NULL;
 
 	if (!m || !s)
 		return;
-	if (s->op || (m->result && !m->resume)) {
+	if (s->op || s->stop || (m->result && !m->resume)) {
 		answered(s, m->result);
 		return;
 	}
-	if (convert_checkpoint_request(m, &req, &err) < 0)
+	if (convert_checkpoint_request(m, &s->req, kept, &err) < 0)
 		agent_fail(call, &err);
 	else if (m->resume)
-		resume(s, &req, m->result);
+		come_back(s, m->result);
+	else if (m->options->stop)
+		begin_stop(s);
 	else
-		begin(s, &req);
+		begin(s, &s->req);
 }
 
 static void restore_message(struct grpc_call *call, struct bytes msg)
@@ -343,6 +418,61 @@ static void restore_message(struct grpc_call *call, struct bytes msg)
 		begin(s, &req);
 }
 
+/* The pod did not ask for it, and nobody else does. */
+static void not_asked(struct grpc_call *call)
+{
+	Kybernate__Agent__V1__SuspendReply m = KYBERNATE__AGENT__V1__SUSPEND_REPLY__INIT;
+
+	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_OK;
+	agent_send(call, &m.base);
+	grpc_call_finish(call, RPC_OK, NULL, bytes_of(NULL, 0));
+}
+
+static void suspend_message(struct grpc_call *call, struct bytes msg)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
+	struct stream *s = stream_of(call);
+	const Kybernate__Agent__V1__SuspendRequest *m = agent_unpack(
+		call, msg, &kybernate__agent__v1__suspend_request__descriptor, &mem);
+	struct operation_request req;
+	struct error err = ERROR_NULL;
+
+	if (!m || !s)
+		return;
+	if (s->op || m->result) {
+		answered(s, m->result);
+		return;
+	}
+	if (convert_suspend_request(m, &req, &mem, &err) < 0) {
+		agent_fail(call, &err);
+		return;
+	}
+	s->report = switching_find(s->agent, req.ns, req.container_id, m->resume, &req.timeout_ms);
+	if (m->if_asked && !s->report)
+		not_asked(call);
+	else
+		begin(s, &req);
+}
+
+void streams_forget(struct agent *agent, const void *what)
+{
+	struct operation *op;
+
+	list_for_each(op, &agent->node.operations, node_link) {
+		struct stream *s = op->host_data;
+
+		if (s->report == what) {
+			s->report = NULL;
+			s->creation = NULL;
+		}
+		if (s->rebirth == what)
+			s->rebirth = NULL;
+	}
+}
+
+const struct grpc_method_ops suspend_stream = { .started = started,
+						.message = suspend_message,
+						.ended = ended };
 const struct grpc_method_ops checkpoint_stream = { .started = started,
 						   .message = checkpoint_message,
 						   .ended = ended };

@@ -13,7 +13,8 @@
 #include "checkpoint/degraded.h"
 
 #define REQUEST_MAX ((size_t)1 << 20)
-#define LIST_MAX    4096
+#define LIST_MAX    100000
+#define LIST_MEMORY_MAX ((size_t)128 << 20)
 
 /* --- ListCheckpoints ------------------------------------------------------------------------ */
 
@@ -22,7 +23,7 @@ static void list_message(struct grpc_call *call, struct bytes msg)
 	struct agent *agent = grpc_call_arg(call);
 	Kybernate__Agent__V1__ListCheckpointsReply reply =
 		KYBERNATE__AGENT__V1__LIST_CHECKPOINTS_REPLY__INIT;
-	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)64 << 20);
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(LIST_MEMORY_MAX);
 	struct error err = ERROR_NULL;
 	struct store_list list;
 	pb_checkpoint_info **all;
@@ -217,7 +218,13 @@ const struct grpc_method_ops delete_verb = { .message = delete_message };
 
 /* --- Status --------------------------------------------------------------------------------- */
 
-static const char *const kinds[] = { "checkpoint", "restore", "restore" };
+static const char *const kinds[] = { "checkpoint", "restore", "restore", "suspend", "resume" };
+
+/* As of today's wall clock, which may have been set since. */
+static uint64_t started_ms(nsec_t begun)
+{
+	return (time_wall() - (time_now() - begun)) / NSEC_PER_MSEC;
+}
 
 static Kybernate__Agent__V1__Operation *one_operation(const struct operation *op, struct arena *mem)
 {
@@ -233,6 +240,7 @@ static Kybernate__Agent__V1__Operation *one_operation(const struct operation *op
 	m->phase = (Kybernate__Agent__V1__Phase)op->phase;
 	m->status = KYBERNATE__AGENT__V1__STATUS__STATUS_WORKING;
 	m->checkpoint_ref = (char *)op->req.ref;
+	m->started_ms = started_ms(op->begun);
 	m->progress = arena_alloc(mem, sizeof(*m->progress));
 	if (!m->progress)
 		return NULL;
@@ -253,6 +261,7 @@ static Kybernate__Agent__V1__Operation *one_degraded(const struct degraded *d, s
 	m->pod_uid = d->pod_uid;
 	m->phase = KYBERNATE__AGENT__V1__PHASE__PHASE_VRAM_RESTORE;
 	m->status = KYBERNATE__AGENT__V1__STATUS__STATUS_DEGRADED;
+	m->started_ms = started_ms(d->since);
 	m->error = arena_alloc(mem, sizeof(*m->error));
 	if (!m->error)
 		return NULL;

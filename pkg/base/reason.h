@@ -71,7 +71,7 @@
 	  "the message names the process and the driver's error")                                  \
 	X(CUDA_RESTORE_FAILED, 20, true,                                                           \
 	  "the driver could not bring GPU memory back",                                            \
-	  "the message names the process; kybernatectl recover retries")                           \
+	  "the message names the process; kybernatectl status tells whether it is tried again")    \
 	X(CUDA_STATE_LOST, 21, false,                                                              \
 	  "the driver reports that a process's GPU state cannot be recovered",                     \
 	  "restore the container from its last checkpoint")                                        \

@@ -16,14 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/path.h"
-#include "checkpoint/degraded.h"
 #include "checkpoint/describe.h"
+#include "checkpoint/gpu_steps.h"
 
-#define LOCK_PAUSE_FIRST (20 * NSEC_PER_MSEC)
-#define LOCK_PAUSE_MAX   (2 * NSEC_PER_SEC)
-#define LOCK_ATTEMPTS    8
 #define HASHERS          2
 
 static bool has_gpu(const struct operation *op)
@@ -69,7 +65,7 @@ static int step_preflight(struct flow *f, struct error *err)
 		r = preflight_pod(&op->req, &op->cgroup, err);
 	if (r == 0)
 		r = open_store(op, err);
-	return r;
+	return r == 0 && op->req.held ? operation_confirm_held(op, err) : r;
 }
 
 static int undo_preflight(struct flow *f, struct error *err)
@@ -79,161 +75,11 @@ static int undo_preflight(struct flow *f, struct error *err)
 	return op->work.fd >= 0 ? store_abort(&op->work, err) : 0;
 }
 
-/* --- quiesce, lock, save -------------------------------------------------------------------- */
+/* --- quiesce -------------------------------------------------------------------- */
 
 static int step_quiesce(struct flow *f, struct error *err)
 {
 	return operation_order(operation_of_flow(f), ORDER_QUIESCE, err);
-}
-
-static void lock_attempt(struct operation *op);
-
-static void lock_again(struct timer *t)
-{
-	lock_attempt(container_of(t, struct operation, timer));
-}
-
-/* All have been brought back to RUNNING, or not: then there is nothing to try again. */
-static void unlocked(void *data, int r, const struct error *err)
-{
-	struct operation *op = data;
-
-	(void)err;
-	if (r < 0) {
-		flow_resume(&op->flow, op->outcome.code, &op->outcome);
-		return;
-	}
-	timer_set(op->node->loop, &op->timer, time_now() + backoff_next(&op->backoff), lock_again);
-}
-
-/*
- * A process that just became a CUDA process, or the driver being busy with it, passes. A kernel
- * that outran the whole time-out does not, nor does what the driver cannot do at all; and each
- * attempt stops the workload for a moment, so there are not many.
- */
-static bool lock_may_help(const struct operation *op, int r, const struct error *err)
-{
-	return reason_is_transient(err->reason) && err->reason != REASON_LOCK_TIMEOUT &&
-	       err->reason != REASON_TIMEOUT && r != -EOPNOTSUPP && !op->flow.canceled &&
-	       op->attempts < LOCK_ATTEMPTS && operation_step_left(op) > 4 * op->backoff.pause;
-}
-
-static void locked(void *data, int r, const struct error *err)
-{
-	struct operation *op = data;
-	nsec_t now = time_now();
-
-	if (r < 0 && lock_may_help(op, r, err)) {
-		op->outcome = *err;
-		op->attempts++;
-		log_info("lock is tried again", F_STR("id", op->req.container_id),
-			 F_INT("attempt", op->attempts), F_ERR(err));
-		gpu_group_recover(op->group, time_add(now, operation_step_left(op) / 2), unlocked,
-				  op);
-		return;
-	}
-	flow_resume(&op->flow, r, err);
-}
-
-static void lock_attempt(struct operation *op)
-{
-	gpu_group_lock(op->group, operation_step_deadline(op), locked, op);
-}
-
-static int step_lock(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	(void)err;
-	if (!has_gpu(op))
-		return 0;
-	op->backoff = BACKOFF(LOCK_PAUSE_FIRST, LOCK_PAUSE_MAX);
-	op->attempts = 0;
-	lock_attempt(op);
-	return FLOW_WAIT;
-}
-
-static void cancel_group(struct flow *f)
-{
-	struct operation *op = operation_of_flow(f);
-
-	if (op->timer.loop) { /* between two attempts to lock */
-		timer_cancel(&op->timer);
-		flow_resume(f, -ECANCELED, NULL);
-		return;
-	}
-	if (op->group)
-		gpu_group_cancel(op->group);
-}
-
-static void brought_back(void *data, int r, const struct error *err)
-{
-	struct operation *op = data;
-
-	if (r < 0 && degraded_add(op, err) == 0)
-		op->status = OPERATION_DEGRADED;
-	flow_resume(&op->flow, r, err);
-}
-
-static void thawed_then_back(struct operation *op, int r, const struct error *err)
-{
-	if (r < 0)
-		log_warning("the container cannot be thawed", F_STR("id", op->req.container_id),
-			    F_ERR(err));
-	op->dumping = false;
-	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
-}
-
-/* Whatever was locked or saved: back to RUNNING. The undo of lock and of vram_save. */
-static int undo_gpu(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	(void)err;
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
-		return 0;
-	/* A shim that has given up has paused it again, and the driver cannot reach it so. */
-	if (op->host_lost)
-		operation_thaw(op, thawed_then_back);
-	else
-		gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
-	return FLOW_WAIT;
-}
-
-/* The same for a container that may still be frozen, with a shim that may be gone. */
-static int undo_frozen_gpu(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	if (!op->dumping || !has_gpu(op) || gpu_group_size(op->group) == 0)
-		return undo_gpu(f, err);
-	operation_thaw(op, thawed_then_back);
-	return FLOW_WAIT;
-}
-
-static void saved(void *data, int r, const struct error *err)
-{
-	struct operation *op = data;
-
-	if (r == 0) {
-		op->cuda_done = true;
-		op->bytes_done = op->bytes_total = gpu_group_vram_bytes(op->group);
-	}
-	flow_resume(&op->flow, r, err);
-}
-
-static int step_save(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	(void)err;
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0) {
-		op->cuda_done = true; /* there is nothing of CUDA in it */
-		return 0;
-	}
-	op->bytes_total = gpu_group_vram_bytes(op->group);
-	gpu_group_save(op->group, operation_step_deadline(op), saved, op);
-	return FLOW_WAIT;
 }
 
 /* --- CRIU ----------------------------------------------------------------------------------- */
@@ -294,9 +140,8 @@ static int undo_dump(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	operation_unwatch(op);
 	slot_release(&op->slot);
-	if (!op->dumping)
+	if (!op->dumping || op->req.held)
 		return 0;
 	/* The driver needs the processes to run before it can bring their memory back. */
 	op->dumping = false;
@@ -309,7 +154,6 @@ static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	operation_unwatch(op);
 	slot_release(&op->slot);
 	op->criu_done = true;
 	if (op->work.fd < 0 || !op->host->rootfs)
@@ -391,7 +235,7 @@ static int step_vram_back(struct flow *f, struct error *err)
 
 	(void)err;
 	op->dumping = false;
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0)
+	if (!gpu_steps_needed(op))
 		return 0;
 	/* After an agent that died nobody knows how far it was. */
 	if (op->revival)
@@ -425,10 +269,15 @@ static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (!has_gpu(op) || gpu_group_size(op->group) == 0 || op->revival)
+	if (!gpu_steps_needed(op) || op->revival)
 		return release(op, err);
 	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
 	return FLOW_WAIT;
+}
+
+static int step_release(struct flow *f, struct error *err)
+{
+	return release(operation_of_flow(f), err);
 }
 
 static int step_exit(struct flow *f, struct error *err)
@@ -441,8 +290,8 @@ static int step_exit(struct flow *f, struct error *err)
 static const struct flow_step steps[] = {
 	{ "preflight", step_preflight, undo_preflight, NULL },
 	{ "quiesce", step_quiesce, NULL, NULL },
-	{ "lock", step_lock, undo_gpu, cancel_group },
-	{ "vram_save", step_save, NULL, cancel_group },
+	{ "lock", gpu_step_lock, gpu_undo, gpu_step_cancel },
+	{ "vram_save", gpu_step_save, NULL, gpu_step_cancel },
 	{ "criu_dump", step_dump, undo_dump, cancel_dump },
 	{ "rootfs", step_rootfs, NULL, cancel_rootfs },
 	/* Only of one that ends: it must not, before its image is whole and on the disk. */
@@ -455,17 +304,29 @@ static const struct flow_step steps[] = {
  * again, as long as there is time, and then goes on in the background.
  */
 static const struct flow_step leave_steps[] = {
-	{ "quiesce", step_thaw, undo_frozen_gpu, NULL },
-	{ "vram_restore", step_vram_back, NULL, cancel_group },
-	{ "unlock", step_unlock, NULL, cancel_group },
+	{ "quiesce", step_thaw, gpu_undo_frozen, NULL },
+	{ "vram_restore", step_vram_back, NULL, gpu_step_cancel },
+	{ "unlock", step_unlock, NULL, gpu_step_cancel },
 };
+
+/* One that is suspended stays so: its GPU memory is where it was, and it was not thawed. */
+static const struct flow_step held_steps[] = {
+	{ "preflight", step_preflight, undo_preflight, gpu_step_cancel },
+	{ "quiesce", step_quiesce, NULL, NULL },
+	{ "criu_dump", step_dump, undo_dump, cancel_dump },
+	{ "rootfs", step_rootfs, NULL, cancel_rootfs },
+	{ "seal", step_seal, NULL, cancel_bulk },
+};
+
+static const struct flow_step held_leave_steps[] = { { "quiesce", step_release, NULL, NULL } };
+static const struct flow_step held_exit_steps[] = { { "exit", step_exit, NULL, NULL } };
 
 static const struct flow_step leave_seal_steps[] = {
 	{ "seal", step_seal, undo_preflight, cancel_bulk },
 };
 
 /* A container that cannot be ended runs on, whole. */
-static const struct flow_step exit_steps[] = { { "exit", step_exit, undo_frozen_gpu, NULL } };
+static const struct flow_step exit_steps[] = { { "exit", step_exit, gpu_undo_frozen, NULL } };
 
 static void end(struct operation *op, int r, const struct error *err)
 {
@@ -503,7 +364,7 @@ static void left_running(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op)))
+	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op) || op->req.held))
 		op->after = *err;
 	op->deadline = op->patience;
 	flow_start(f, op->node->loop, &leave_seal_flow);
@@ -515,6 +376,12 @@ static const struct flow_ops leave_flow = { .steps = leave_steps,
 					    .observe = operation_observe,
 					    .done = left_running };
 
+static const struct flow_ops held_leave_flow = { .steps = held_leave_steps,
+						 .n_steps = ARRAY_SIZE(held_leave_steps),
+						 .timeout = operation_timeout,
+						 .observe = operation_observe,
+						 .done = left_running };
+
 static void exited(struct flow *f, int r, const struct error *err)
 {
 	end(operation_of_flow(f), r, err);
@@ -525,6 +392,19 @@ static const struct flow_ops exit_flow = { .steps = exit_steps,
 					   .timeout = operation_timeout,
 					   .observe = operation_observe,
 					   .done = exited };
+
+static const struct flow_ops held_exit_flow = { .steps = held_exit_steps,
+						.n_steps = ARRAY_SIZE(held_exit_steps),
+						.timeout = operation_timeout,
+						.observe = operation_observe,
+						.done = exited };
+
+static const struct flow_ops *what_follows(const struct operation_request *req)
+{
+	if (req->held)
+		return req->exit ? &held_exit_flow : &held_leave_flow;
+	return req->exit ? &exit_flow : &leave_flow;
+}
 
 static void dumped(struct flow *f, int r, const struct error *err)
 {
@@ -543,7 +423,7 @@ static void dumped(struct flow *f, int r, const struct error *err)
 
 /* Of one that an agent before us has dumped, and not sealed. */
 static const struct flow_step exit_seal_steps[] = {
-	{ "seal", step_seal, undo_frozen_gpu, cancel_bulk },
+	{ "seal", step_seal, gpu_undo_frozen, cancel_bulk },
 };
 
 static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
@@ -561,7 +441,7 @@ void checkpoint_goes_on(struct operation *op)
 	/* From here on nobody's patience counts, only what each phase may take. */
 	op->patience = op->deadline;
 	op->deadline = NSEC_NEVER;
-	flow_start(&op->flow, op->node->loop, op->req.exit ? &exit_flow : &leave_flow);
+	flow_start(&op->flow, op->node->loop, what_follows(&op->req));
 }
 
 const struct flow_ops checkpoint_exit_flow = { .steps = steps,
@@ -575,3 +455,15 @@ const struct flow_ops checkpoint_flow = { .steps = steps,
 					  .timeout = operation_timeout,
 					  .observe = operation_observe,
 					  .done = dumped };
+
+const struct flow_ops checkpoint_held_exit_flow = { .steps = held_steps,
+						    .n_steps = ARRAY_SIZE(held_steps),
+						    .timeout = operation_timeout,
+						    .observe = operation_observe,
+						    .done = dumped };
+
+const struct flow_ops checkpoint_held_flow = { .steps = held_steps,
+					       .n_steps = ARRAY_SIZE(held_steps) - 1,
+					       .timeout = operation_timeout,
+					       .observe = operation_observe,
+					       .done = dumped };

@@ -10,16 +10,20 @@
 
 /* --- GPUs ----------------------------------------------------------------------------------- */
 
-static const struct gpu_device *find_device(const struct gpu_memory *mem, const char *uuid)
+static const struct gpu_device *find_device(const struct gpu_memory *mem,
+					    const struct cuda_uuid *uuid)
+{
+	for (uint32_t i = 0; i < mem->n_devices; i++)
+		if (memcmp(&mem->devices[i].uuid, uuid, sizeof(*uuid)) == 0)
+			return &mem->devices[i];
+	return NULL;
+}
+
+static const struct gpu_device *find_named(const struct gpu_memory *mem, const char *uuid)
 {
 	struct cuda_uuid want;
 
-	if (gpu_uuid_parse(uuid, &want) < 0)
-		return NULL;
-	for (uint32_t i = 0; i < mem->n_devices; i++)
-		if (memcmp(&mem->devices[i].uuid, &want, sizeof(want)) == 0)
-			return &mem->devices[i];
-	return NULL;
+	return gpu_uuid_parse(uuid, &want) < 0 ? NULL : find_device(mem, &want);
 }
 
 /* May the new container use this GPU? Decided by its group, where the node has a table. */
@@ -53,7 +57,7 @@ static int map_gpus(struct operation *op, const struct gpu_memory *mem,
 	bool taken[GPU_DEVICES_MAX] = { false }, moved = false;
 
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		const struct gpu_device *dev = find_device(mem, gpu->devices[i].uuid);
+		const struct gpu_device *dev = find_named(mem, gpu->devices[i].uuid);
 
 		ret_target[i] = dev && allowed(op, dev) ? dev : NULL;
 		if (ret_target[i])
@@ -100,22 +104,28 @@ static uint64_t needed_on(const struct metadata_gpu *gpu, size_t i)
 	return sum;
 }
 
+static int check_room(const struct gpu_device *dev, uint64_t need, struct error *err)
+{
+	char uuid[GPU_UUID_TEXT_MAX];
+
+	if (dev->free == GPU_BYTES_UNKNOWN || need <= dev->free)
+		return 0;
+	return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
+			    "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
+			    " MiB are needed to bring it back",
+			    gpu_uuid_format(&dev->uuid, uuid), dev->free >> 20, need >> 20);
+}
+
 static int check_memory(const struct operation *op, const struct gpu_device *const *target,
 			struct error *err)
 {
 	const struct metadata_gpu *gpu = &op->metadata.gpu;
 
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		uint64_t need = needed_on(gpu, i);
-		char uuid[GPU_UUID_TEXT_MAX];
+		int r = check_room(target[i], needed_on(gpu, i), err);
 
-		if (target[i]->free == GPU_BYTES_UNKNOWN || need <= target[i]->free)
-			continue;
-		return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
-				    "%s has %" PRIu64 " MiB of GPU memory free, the checkpoint needs "
-				    "%" PRIu64 " MiB",
-				    gpu_uuid_format(&target[i]->uuid, uuid), target[i]->free >> 20,
-				    need >> 20);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -155,6 +165,45 @@ int fit_check(struct operation *op, struct error *err)
 	if (r == 0)
 		r = check_memory(op, target, err);
 	return r;
+}
+
+/* --- a container that is held ----------------------------------------------------------------- */
+
+/* As needed_on(). */
+static uint64_t held_on(const struct gpu_group *g, uint32_t device)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < gpu_group_size(g); i++) {
+		const struct gpu_member *m = gpu_group_member(g, i);
+
+		if (!m->gone && (m->devices & (1U << device)) && m->vram_bytes != GPU_BYTES_UNKNOWN)
+			sum += m->vram_bytes / (uint64_t)__builtin_popcount(m->devices);
+	}
+	return sum;
+}
+
+int fit_held(const struct operation *op, struct error *err)
+{
+	const struct gpu_memory *was = gpu_group_memory(op->group);
+
+	for (uint32_t i = 0; i < was->n_devices; i++) {
+		const struct gpu_device *dev = find_device(&op->memory, &was->devices[i].uuid);
+		uint64_t need = held_on(op->group, i);
+		char uuid[GPU_UUID_TEXT_MAX];
+		int r;
+
+		if (!need)
+			continue;
+		if (!dev)
+			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
+					    "%s, whose memory the container held, is not there",
+					    gpu_uuid_format(&was->devices[i].uuid, uuid));
+		r = check_room(dev, need, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 /* --- processes ------------------------------------------------------------------------------ */

@@ -13,6 +13,13 @@
 int fit_check(struct operation *op, struct error *err);
 
 /*
+ * Before a container that is held is given its GPU memory back: have its GPUs, as op->memory has
+ * them now, room for what op->group holds? Returns 0 or negative with err: GPU_MISMATCH,
+ * VRAM_SHORT.
+ */
+int fit_held(const struct operation *op, struct error *err);
+
+/*
  * After CRIU: are the CUDA processes found, in op->group, those of the checkpoint, and all of them
  * CHECKPOINTED? Returns 0 or negative with err (CUDA_STATE_WRONG).
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "checkpoint/group.h"
+#include "checkpoint/group-private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "proc/procfs.h"
 
 /* Two looks at the process list must agree; a container that forks CUDA processes faster than we
@@ -16,58 +15,10 @@
 #define DISCOVERIES_MAX 8
 /* How long after the driver's own lock time-out its answer may take. */
 #define LOCK_SLACK  (2 * NSEC_PER_SEC)
-#define PAUSE_FIRST (20 * NSEC_PER_MSEC)
-#define PAUSE_MAX   (2 * NSEC_PER_SEC)
-
-struct member {
-	struct gpu_member pub;
-	struct gpu_group *g;
-	struct gpu_call call;
-	enum gpu_op op; /* of the call */
-	struct list node;
-};
-
-/* A process that may or may not be one of CUDA's. */
-struct candidate {
-	struct gpu_group *g;
-	pid_t pid;
-	uint64_t start_time;
-	struct gpu_call call;
-	struct list node;
-};
-
-struct gpu_group {
-	struct loop *loop;
-	struct gpu_worker *worker;
-	gpu_group_lister list;
-	void *list_data;
-	struct list members; /* struct member, in the order of discovery */
-	size_t n;
-	struct list candidates;
-	struct gpu_memory memory;
-	struct gpu_call memory_call;
-	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
-	uint32_t n_pairs;
-
-	/* The call under way. */
-	gpu_group_done done;
-	void *data;
-	nsec_t deadline;
-	bool canceled;
-	struct error err;   /* the first failure; code 0 = none */
-	size_t pending;     /* driver calls open */
-	void (*next)(struct gpu_group *g);
-	struct timer timer; /* begins, pauses */
-	size_t n_before;    /* members before a discovery */
-	unsigned int discoveries;
-	struct backoff backoff;
-	enum gpu_op last_op; /* recover: the last thing done, 0 = nothing yet */
-	pid_t pids[GPU_PIDS_MAX];
-};
 
 /* --- the skeleton: passes over all members -------------------------------------------------- */
 
-static void finish(struct gpu_group *g)
+void group_finish(struct gpu_group *g)
 {
 	gpu_group_done done = g->done;
 
@@ -78,12 +29,19 @@ static void finish(struct gpu_group *g)
 static void run_next(struct timer *t)
 {
 	struct gpu_group *g = container_of(t, struct gpu_group, timer);
+	struct error err = ERROR_NULL;
 
+	/* Nothing more is begun. (A recovery is what follows a cancel: it ends its pauses only.) */
+	if (g->canceled && !g->recovering) {
+		(void)error_reason(&err, REASON_CANCELED, -ECANCELED, "canceled");
+		group_note(g, &err);
+		group_finish(g);
+		return;
+	}
 	g->next(g);
 }
 
-/* Calls next() from the loop, when the calls begun have ended or there are none. */
-static void then(struct gpu_group *g, void (*next)(struct gpu_group *g))
+void group_then(struct gpu_group *g, void (*next)(struct gpu_group *g))
 {
 	g->next = next;
 	if (!g->pending)
@@ -97,27 +55,27 @@ static void one_less(struct gpu_group *g)
 		timer_set(g->loop, &g->timer, time_now(), run_next);
 }
 
-static void note(struct gpu_group *g, const struct error *err)
+void group_note(struct gpu_group *g, const struct error *err)
 {
 	if (g->err.code == 0)
 		g->err = *err;
 }
 
-static void begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data,
+void group_begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data,
 		  void (*first)(struct gpu_group *g))
 {
 	assert(!g->done && !g->pending);
 	g->deadline = deadline;
 	g->done = done;
 	g->data = data;
-	g->canceled = false;
+	g->recovering = g->pausing = g->canceled = false;
 	g->err = ERROR_NULL;
 	g->discoveries = 0;
-	g->backoff = BACKOFF(PAUSE_FIRST, PAUSE_MAX);
-	then(g, first);
+	g->backoff = BACKOFF(GROUP_PAUSE_FIRST, GROUP_PAUSE_MAX);
+	group_then(g, first);
 }
 
-static bool failed(const struct gpu_group *g)
+bool group_failed(const struct gpu_group *g)
 {
 	return g->err.code != 0;
 }
@@ -129,31 +87,29 @@ static void call_done(struct gpu_call *call)
 
 	if (call->gone || call->result == -ESRCH)
 		m->pub.gone = true;
-	else if (call->result < 0)
-		note(g, &call->err);
+	else if (call->result < 0 && !(g->recovering && call->result == -ENOTRECOVERABLE))
+		group_note(g, &call->err); /* one that is lost does not stop the others' recovery */
 	if (m->op == GPU_OP_STATE && (call->result == 0 || call->result == -ENOTRECOVERABLE))
 		m->pub.state = call->state;
 	one_less(g);
 }
 
-typedef bool (*wants)(const struct gpu_member *m);
-
-static bool living(const struct gpu_member *m)
+bool group_living(const struct gpu_member *m)
 {
 	return !m->gone;
 }
 
-static bool in_running(const struct gpu_member *m)
+bool group_running(const struct gpu_member *m)
 {
 	return !m->gone && m->state == CUDA_STATE_RUNNING;
 }
 
-static bool in_locked(const struct gpu_member *m)
+bool group_locked(const struct gpu_member *m)
 {
 	return !m->gone && m->state == CUDA_STATE_LOCKED;
 }
 
-static bool in_checkpointed(const struct gpu_member *m)
+bool group_checkpointed(const struct gpu_member *m)
 {
 	return !m->gone && m->state == CUDA_STATE_CHECKPOINTED;
 }
@@ -189,8 +145,7 @@ static void issue(struct gpu_group *g, struct member *m, enum gpu_op op)
 	g->pending++;
 }
 
-/* One driver call for each member that is to have it, all at the same time; then next(). */
-static void pass(struct gpu_group *g, enum gpu_op op, wants which,
+void group_pass(struct gpu_group *g, enum gpu_op op, group_wants which,
 		 void (*next)(struct gpu_group *g))
 {
 	struct member *m;
@@ -199,11 +154,10 @@ static void pass(struct gpu_group *g, enum gpu_op op, wants which,
 	list_for_each(m, &g->members, node)
 		if (which(&m->pub))
 			issue(g, m, op);
-	then(g, next);
+	group_then(g, next);
 }
 
-/* Are all that live in the state wanted? Else notes which one is not. */
-static bool all_in(struct gpu_group *g, unsigned int state)
+bool group_all_in(struct gpu_group *g, unsigned int state)
 {
 	const struct member *m;
 	struct error err = ERROR_NULL;
@@ -217,7 +171,7 @@ static bool all_in(struct gpu_group *g, unsigned int state)
 				   -EPROTO, "process %d (%s) is %s, it should be %s", m->pub.pid,
 				   m->pub.name, gpu_state_name(m->pub.state),
 				   gpu_state_name(state));
-		note(g, &err);
+		group_note(g, &err);
 		return false;
 	}
 	return true;
@@ -225,7 +179,7 @@ static bool all_in(struct gpu_group *g, unsigned int state)
 
 /* --- who is there --------------------------------------------------------------------------- */
 
-static struct member *find(const struct gpu_group *g, pid_t pid, uint64_t start_time)
+struct member *group_find(const struct gpu_group *g, pid_t pid, uint64_t start_time)
 {
 	struct member *m;
 
@@ -239,7 +193,7 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 {
 	struct member *m;
 
-	if (find(g, pid, start_time))
+	if (group_find(g, pid, start_time))
 		return 0;
 	if (g->n >= GPU_GROUP_MAX)
 		return -E2BIG;
@@ -261,7 +215,7 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
 {
 	int r = gpu_group_add(g, m->pid, m->start_time);
-	struct member *known = r == 0 ? find(g, m->pid, m->start_time) : NULL;
+	struct member *known = r == 0 ? group_find(g, m->pid, m->start_time) : NULL;
 
 	if (!known)
 		return r;
@@ -274,6 +228,24 @@ int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
 void gpu_group_set_memory(struct gpu_group *g, const struct gpu_memory *memory)
 {
 	g->memory = *memory;
+}
+
+int gpu_group_adopt(struct gpu_group *g, const struct gpu_held *held)
+{
+	g->memory = *held->memory;
+	for (size_t i = 0; i < held->n_members; i++) {
+		const struct gpu_member *was = &held->members[i];
+		struct member *m;
+		int r = gpu_group_add(g, was->pid, was->start_time);
+
+		if (r < 0)
+			return r;
+		m = group_find(g, was->pid, was->start_time);
+		m->pub.state = CUDA_STATE_CHECKPOINTED;
+		m->pub.vram_bytes = was->vram_bytes;
+		m->pub.devices = was->devices;
+	}
+	return 0;
 }
 
 static void forget_candidates(struct gpu_group *g)
@@ -298,17 +270,17 @@ static void probed(struct gpu_call *call)
 		r = gpu_group_add(g, c->pid, c->start_time);
 	if (r < 0) {
 		(void)error_sys(&err, r, "keep CUDA process %d", c->pid);
-		note(g, &err);
+		group_note(g, &err);
 	}
 	/* "I could not find out" is not "no": the image would lack its GPU memory. */
 	if (call->result < 0 && call->result != -ESRCH && !call->gone)
-		note(g, &call->err);
+		group_note(g, &call->err);
 	list_remove(&c->node);
 	free(c);
 	one_less(g);
 }
 
-static void discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
+void group_discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
 {
 	ssize_t n = g->list(g->list_data, g->pids, GPU_PIDS_MAX);
 	struct error err = ERROR_NULL;
@@ -318,19 +290,19 @@ static void discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
 	g->next = NULL;
 	if (n < 0) {
 		(void)error_sys(&err, (int)n, "list the container's processes");
-		note(g, &err);
+		group_note(g, &err);
 		n = 0;
 	}
 	for (ssize_t i = 0; i < n; i++) {
 		struct candidate *c;
 		uint64_t start;
 
-		if (procfs_start_time(g->pids[i], &start) < 0 || find(g, g->pids[i], start))
+		if (procfs_start_time(g->pids[i], &start) < 0 || group_find(g, g->pids[i], start))
 			continue; /* gone already, or known */
 		c = calloc(1, sizeof(*c));
 		if (!c) {
 			(void)error_set(&err, -ENOMEM, "out of memory");
-			note(g, &err);
+			group_note(g, &err);
 			break;
 		}
 		c->g = g;
@@ -340,27 +312,27 @@ static void discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
 		g->pending++;
 		gpu_worker_probe(g->worker, &c->call, c->pid, g->deadline, probed);
 	}
-	then(g, next);
+	group_then(g, next);
 }
 
 static void discover_only(struct gpu_group *g)
 {
-	discover(g, finish);
+	group_discover(g, group_finish);
 }
 
 void gpu_group_discover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	begin(g, deadline, done, data, discover_only);
+	group_begin(g, deadline, done, data, discover_only);
 }
 
 static void look_only(struct gpu_group *g)
 {
-	pass(g, GPU_OP_STATE, living, finish);
+	group_pass(g, GPU_OP_STATE, group_living, group_finish);
 }
 
 void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	begin(g, deadline, done, data, look_only);
+	group_begin(g, deadline, done, data, look_only);
 }
 
 /* --- lock ----------------------------------------------------------------------------------- */
@@ -391,24 +363,24 @@ static void memory_done(struct gpu_call *call)
 /* While all are locked nobody allocates, so this is what will be saved. */
 static void measure(struct gpu_group *g)
 {
-	if (failed(g) || !all_in(g, CUDA_STATE_LOCKED) || !g->n) {
-		finish(g);
+	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED) || !g->n) {
+		group_finish(g);
 		return;
 	}
 	g->next = NULL;
 	g->pending++;
 	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
-	then(g, finish);
+	group_then(g, group_finish);
 }
 
 static void lock_found(struct gpu_group *g);
 
 static void lock_again(struct gpu_group *g)
 {
-	if (failed(g))
-		finish(g);
+	if (group_failed(g))
+		group_finish(g);
 	else
-		discover(g, lock_found);
+		group_discover(g, lock_found);
 }
 
 static void lock_new(struct gpu_group *g)
@@ -428,45 +400,45 @@ static void lock_new(struct gpu_group *g)
 				   "process %d (%s) is %s before the lock: is another tool at work "
 				   "on it?",
 				   m->pub.pid, m->pub.name, gpu_state_name(m->pub.state));
-		note(g, &err);
+		group_note(g, &err);
 	}
-	if (failed(g))
-		finish(g);
+	if (group_failed(g))
+		group_finish(g);
 	else
-		pass(g, GPU_OP_LOCK, in_running, lock_again);
+		group_pass(g, GPU_OP_LOCK, group_running, lock_again);
 }
 
 static void lock_found(struct gpu_group *g)
 {
 	struct error err = ERROR_NULL;
 
-	if (failed(g)) {
-		finish(g);
+	if (group_failed(g)) {
+		group_finish(g);
 		return;
 	}
 	/* Nobody new: all have been locked. Look, do not believe. */
 	if (g->discoveries > 1 && g->n == g->n_before) {
-		pass(g, GPU_OP_STATE, living, measure);
+		group_pass(g, GPU_OP_STATE, group_living, measure);
 		return;
 	}
 	if (g->discoveries > DISCOVERIES_MAX) {
 		(void)error_reason(&err, REASON_CUDA_LOCK_FAILED, -EAGAIN,
 				   "new CUDA processes appear faster than they can be locked");
-		note(g, &err);
-		finish(g);
+		group_note(g, &err);
+		group_finish(g);
 		return;
 	}
-	pass(g, GPU_OP_STATE, living, lock_new);
+	group_pass(g, GPU_OP_STATE, group_living, lock_new);
 }
 
 static void lock_begin(struct gpu_group *g)
 {
-	discover(g, lock_found);
+	group_discover(g, lock_found);
 }
 
 void gpu_group_lock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	begin(g, deadline, done, data, lock_begin);
+	group_begin(g, deadline, done, data, lock_begin);
 }
 
 /* --- save ----------------------------------------------------------------------------------- */
@@ -475,60 +447,60 @@ static void save_alone(struct gpu_group *g)
 {
 	struct error err = ERROR_NULL;
 
-	if (!failed(g) && g->n != g->n_before) {
+	if (!group_failed(g) && g->n != g->n_before) {
 		(void)error_reason(&err, REASON_CUDA_LOCK_FAILED, -EAGAIN,
 				   "a process became a CUDA process while the others were saved");
-		note(g, &err);
+		group_note(g, &err);
 	}
-	finish(g);
+	group_finish(g);
 }
 
 static void save_verify(struct gpu_group *g)
 {
-	if (failed(g) || !all_in(g, CUDA_STATE_CHECKPOINTED))
-		finish(g);
+	if (group_failed(g) || !group_all_in(g, CUDA_STATE_CHECKPOINTED))
+		group_finish(g);
 	else
-		discover(g, save_alone);
+		group_discover(g, save_alone);
 }
 
 static void save_look(struct gpu_group *g)
 {
-	if (failed(g))
-		finish(g);
+	if (group_failed(g))
+		group_finish(g);
 	else
-		pass(g, GPU_OP_STATE, living, save_verify);
+		group_pass(g, GPU_OP_STATE, group_living, save_verify);
 }
 
 static void save_begin(struct gpu_group *g)
 {
-	pass(g, GPU_OP_CHECKPOINT, living, save_look);
+	group_pass(g, GPU_OP_CHECKPOINT, group_living, save_look);
 }
 
 void gpu_group_save(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	begin(g, deadline, done, data, save_begin);
+	group_begin(g, deadline, done, data, save_begin);
 }
 
 /* --- restore, unlock ------------------------------------------------------------------------ */
 
 static void restore_verify(struct gpu_group *g)
 {
-	if (!failed(g))
-		(void)all_in(g, CUDA_STATE_LOCKED);
-	finish(g);
+	if (!group_failed(g))
+		(void)group_all_in(g, CUDA_STATE_LOCKED);
+	group_finish(g);
 }
 
 static void restore_look(struct gpu_group *g)
 {
-	if (failed(g))
-		finish(g);
+	if (group_failed(g))
+		group_finish(g);
 	else
-		pass(g, GPU_OP_STATE, living, restore_verify);
+		group_pass(g, GPU_OP_STATE, group_living, restore_verify);
 }
 
 static void restore_begin(struct gpu_group *g)
 {
-	pass(g, GPU_OP_RESTORE, living, restore_look);
+	group_pass(g, GPU_OP_RESTORE, group_living, restore_look);
 }
 
 void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,
@@ -538,126 +510,40 @@ void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, u
 	if (n_pairs)
 		memcpy(g->pairs, pairs, n_pairs * sizeof(*pairs));
 	g->n_pairs = n_pairs;
-	begin(g, deadline, done, data, restore_begin);
+	group_begin(g, deadline, done, data, restore_begin);
 }
 
 static void unlock_verify(struct gpu_group *g)
 {
-	if (!failed(g))
-		(void)all_in(g, CUDA_STATE_RUNNING);
-	finish(g);
+	if (!group_failed(g))
+		(void)group_all_in(g, CUDA_STATE_RUNNING);
+	group_finish(g);
 }
 
 static void unlock_look(struct gpu_group *g)
 {
-	if (failed(g))
-		finish(g);
+	if (group_failed(g))
+		group_finish(g);
 	else
-		pass(g, GPU_OP_STATE, living, unlock_verify);
+		group_pass(g, GPU_OP_STATE, group_living, unlock_verify);
 }
 
 static void unlock_begin(struct gpu_group *g)
 {
-	pass(g, GPU_OP_UNLOCK, living, unlock_look);
+	group_pass(g, GPU_OP_UNLOCK, group_living, unlock_look);
 }
 
 void gpu_group_unlock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
 {
-	begin(g, deadline, done, data, unlock_begin);
-}
-
-/* --- recover -------------------------------------------------------------------------------- */
-
-static void recover_look(struct gpu_group *g);
-
-static bool any(const struct gpu_group *g, wants which)
-{
-	const struct member *m;
-
-	list_for_each(m, &g->members, node)
-		if (which(&m->pub))
-			return true;
-	return false;
-}
-
-static bool lost(const struct gpu_member *m)
-{
-	return !m->gone && m->state == CUDA_STATE_FAILED;
-}
-
-static void try_again(struct timer *t)
-{
-	struct gpu_group *g = container_of(t, struct gpu_group, timer);
-
-	g->err = ERROR_NULL;
-	g->last_op = 0;
-	recover_look(g);
-}
-
-/* A step went wrong: once more after a pause, while there is time. */
-static void recover_later(struct gpu_group *g)
-{
-	nsec_t at = time_add(time_now(), backoff_next(&g->backoff));
-
-	if (g->canceled || at >= g->deadline || any(g, lost)) {
-		finish(g);
-		return;
-	}
-	timer_set(g->loop, &g->timer, at, try_again);
-}
-
-static void recover_pass(struct gpu_group *g, enum gpu_op op, wants which)
-{
-	struct error err = ERROR_NULL;
-
-	/* It was done, the driver said so, and nothing has changed: do not do it for ever. */
-	if (g->last_op == op) {
-		g->last_op = 0;
-		(void)error_reason(&err, REASON_CUDA_STATE_WRONG, -EPROTO,
-				   "the driver reports that %s succeeded, but the state is as before",
-				   gpu_op_name(op));
-		note(g, &err);
-		recover_later(g);
-		return;
-	}
-	g->last_op = op;
-	pass(g, op, which, recover_look);
-}
-
-static void recover_looked(struct gpu_group *g)
-{
-	if (failed(g) || any(g, lost)) {
-		if (!failed(g))
-			(void)all_in(g, CUDA_STATE_RUNNING); /* says which one */
-		recover_later(g);
-		return;
-	}
-	/* All have their memory back before any goes on: they may be waiting for each other. */
-	if (any(g, in_checkpointed))
-		recover_pass(g, GPU_OP_RESTORE, in_checkpointed);
-	else if (any(g, in_locked))
-		recover_pass(g, GPU_OP_UNLOCK, in_locked);
-	else if (all_in(g, CUDA_STATE_RUNNING))
-		finish(g);
-	else
-		recover_later(g); /* a state from the future */
-}
-
-static void recover_look(struct gpu_group *g)
-{
-	if (failed(g))
-		recover_later(g);
-	else
-		pass(g, GPU_OP_STATE, living, recover_looked);
-}
-
-void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
-{
-	g->last_op = 0;
-	begin(g, deadline, done, data, recover_look);
+	group_begin(g, deadline, done, data, unlock_begin);
 }
 
 /* --- the rest ------------------------------------------------------------------------------- */
+
+static void paused_enough(struct timer *t)
+{
+	group_finish(container_of(t, struct gpu_group, timer));
+}
 
 void gpu_group_cancel(struct gpu_group *g)
 {
@@ -667,6 +553,8 @@ void gpu_group_cancel(struct gpu_group *g)
 	if (!g->done)
 		return;
 	g->canceled = true;
+	if (g->pausing)
+		timer_set(g->loop, &g->timer, time_now(), paused_enough);
 	list_for_each(c, &g->candidates, node)
 		gpu_call_cancel(&c->call);
 	list_for_each(m, &g->members, node)

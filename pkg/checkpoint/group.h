@@ -35,6 +35,16 @@ struct gpu_member {
 	uint32_t devices;    /* bit i: device i of gpu_group_memory() */
 };
 
+/*
+ * A group whose members are CHECKPOINTED and stand still, as somebody has written it down who
+ * outlives it. Borrowed.
+ */
+struct gpu_held {
+	const struct gpu_member *members; /* pid, start_time, vram_bytes and devices count */
+	size_t n_members;
+	const struct gpu_memory *memory;  /* its devices: what gpu_member.devices refers to */
+};
+
 /* Lists the processes of the container, and of all below it: fills pids (max of them), returns
  * their number or -errno. */
 typedef ssize_t (*gpu_group_lister)(void *data, pid_t *pids, size_t max);
@@ -66,6 +76,9 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time);
 int gpu_group_know(struct gpu_group *g, const struct gpu_member *m);
 void gpu_group_set_memory(struct gpu_group *g, const struct gpu_memory *memory);
 
+/* Adds those of a group that was held. Returns 0 or -errno. */
+int gpu_group_adopt(struct gpu_group *g, const struct gpu_held *held);
+
 /*
  * Locks all, at the same time, and looks again: a process that became a CUDA process meanwhile is
  * locked too, until there is no new one. Then all are LOCKED. After a failure some may be locked:
@@ -82,13 +95,27 @@ void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, u
 void gpu_group_unlock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 /*
  * From wherever they are to RUNNING. Retries what may succeed later, with growing pauses, until
- * the deadline. r = 0: all that still live are RUNNING.
+ * the deadline. r = 0: all that still live are RUNNING. A process that the driver has lost
+ * (CUDA_STATE_LOST) cannot be helped: the others are brought back all the same, then that is told.
  */
 void gpu_group_recover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
+/*
+ * From wherever they are to CHECKPOINTED: the undo of a way back that did not succeed. Each step
+ * is tried once.
+ */
+void gpu_group_hold(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
+/*
+ * For a container that stands still. The driver can neither tell nor change anybody's state there
+ * (its calls hang, but for the one that tells whether a process has CUDA), so what was CHECKPOINTED
+ * when it was frozen still is. Who has exited meanwhile is marked; a CUDA process that is no
+ * member is a failure (CUDA_LOCK_FAILED).
+ */
+void gpu_group_confirm(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 /* Reads the states, no more. */
 void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 
-/* Ends the call under way soon: its done() follows. Harmless when there is none. */
+/* Ends the call under way soon: no further driver call is begun (a recovery tries nothing again),
+ * and done() follows. Harmless when there is none. */
 void gpu_group_cancel(struct gpu_group *g);
 
 size_t gpu_group_size(const struct gpu_group *g);

@@ -64,6 +64,7 @@ static const struct doc_field record_fields[] = {
 	F(exit, DOC_FLAG, 0, OPTIONAL),
 	F(paused, DOC_FLAG, 0, OPTIONAL),
 	F(gpu, DOC_FLAG, 0, OPTIONAL),
+	F(held, DOC_FLAG, 0, OPTIONAL),
 	F(undoing, DOC_FLAG, 0, OPTIONAL),
 	F(dumping, DOC_FLAG, 0, OPTIONAL),
 	F(criu_done, DOC_FLAG, 0, OPTIONAL),

@@ -49,6 +49,7 @@ struct journal_record {
 	bool exit;   /* the container is to end */
 	bool paused; /* containerd had paused it before */
 	bool gpu;
+	bool held;      /* it is suspended, and stays so */
 	bool undoing;	/* it has failed, and is being taken back */
 	bool dumping;	/* CRIU was or is at it */
 	bool criu_done; /* the images are complete */

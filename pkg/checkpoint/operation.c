@@ -15,7 +15,8 @@
 #include "proc/procfs.h"
 
 #define MEMORY_MAX    ((size_t)1 << 20)
-#define WATCH_PAUSE   (500 * NSEC_PER_MSEC)
+/* Whoever watches is told that often at least, whether or not anything can be counted. */
+#define PULSE         (500 * NSEC_PER_MSEC)
 #define WATCH_ENTRIES 4096
 #define CRIU_LOOK     (50 * NSEC_PER_MSEC)
 #define CRIU_PATIENCE (5 * NSEC_PER_SEC)
@@ -34,6 +35,37 @@ struct operation *operation_find(const struct node *node, const char *ns, const 
 		    strcmp(op->req.ns, ns) == 0)
 			return op;
 	return NULL;
+}
+
+/* --- progress --------------------------------------------------------------------- */
+
+static uint64_t folder_bytes(const char *path)
+{
+	_cleanup_closedir_ DIR *dir = opendir(path);
+	struct dirent *e;
+	uint64_t sum = 0;
+	struct stat st;
+
+	for (int i = 0; dir && i < WATCH_ENTRIES && (e = readdir(dir)); i++)
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+	return sum;
+}
+
+static void pulse(struct timer *t)
+{
+	struct operation *op = container_of(t, struct operation, pulse);
+
+	if (op->watching)
+		op->bytes_done = folder_bytes(op->image_path);
+	op->host->update(op);
+	timer_set(op->node->loop, t, time_now() + PULSE, pulse);
+}
+
+void operation_watch_size(struct operation *op)
+{
+	op->watching = true;
 }
 
 /* --- start ---------------------------------------------------------------------------------- */
@@ -61,6 +93,23 @@ static const char *const *copy_list(struct arena *mem, const char *const *list, 
 	return c;
 }
 
+static const struct gpu_held *copy_held(struct arena *mem, const struct gpu_held *held,
+					bool *failed)
+{
+	struct gpu_held *c = arena_alloc(mem, sizeof(*c));
+	struct gpu_memory *memory = arena_alloc(mem, sizeof(*memory));
+	struct gpu_member *members = arena_alloc(mem, (held->n_members + 1) * sizeof(*members));
+
+	if (!c || !memory || !members) {
+		*failed = true;
+		return NULL;
+	}
+	*memory = *held->memory;
+	memcpy(members, held->members, held->n_members * sizeof(*members));
+	*c = (struct gpu_held){ members, held->n_members, memory };
+	return c;
+}
+
 static int copy_request(struct operation *op, const struct operation_request *req)
 {
 	static const size_t strings[] = {
@@ -84,6 +133,8 @@ static int copy_request(struct operation *op, const struct operation_request *re
 	to->device_paths = copy_list(&op->mem, req->device_paths, req->n_device_paths, &failed);
 	to->visible_devices =
 		copy_list(&op->mem, req->visible_devices, req->n_visible_devices, &failed);
+	if (req->held)
+		to->held = copy_held(&op->mem, req->held, &failed);
 	to->runtime_flags = copy_list(&op->mem, req->runtime_flags, req->n_runtime_flags, &failed);
 	return failed ? -ENOMEM : 0;
 }
@@ -92,6 +143,7 @@ static void operation_free(struct operation *op)
 {
 	list_remove(&op->node_link);
 	timer_cancel(&op->timer);
+	timer_cancel(&op->pulse);
 	freezer_cancel(&op->freezer);
 	slot_release(&op->slot);
 	bulk_release(&op->bulk);
@@ -108,7 +160,26 @@ static void operation_free(struct operation *op)
 	free(op);
 }
 
-static const char *const kinds[] = { "checkpoint", "restore", "prepare" };
+static const char *const kinds[] = { "checkpoint", "restore", "prepare", "suspend", "resume" };
+
+static const struct flow_ops *flow_of(const struct operation_request *req)
+{
+	switch (req->kind) {
+	case OPERATION_RESTORE:
+		return &restore_flow;
+	case OPERATION_PREPARE:
+		return &prepare_flow;
+	case OPERATION_SUSPEND:
+		return &suspend_flow;
+	case OPERATION_RESUME:
+		return &resume_flow;
+	case OPERATION_CHECKPOINT:
+		break;
+	}
+	if (req->held)
+		return req->exit ? &checkpoint_held_exit_flow : &checkpoint_held_flow;
+	return req->exit ? &checkpoint_exit_flow : &checkpoint_flow;
+}
 
 /* Which process is it? 0 = it has gone, or is not known. */
 static uint64_t start_of(pid_t pid)
@@ -147,6 +218,7 @@ int operation_begin(struct node *node, const struct operation_request *req,
 	}
 	list_append(&node->operations, &op->node_link);
 	flow_start(&op->flow, node->loop, course);
+	timer_set(node->loop, &op->pulse, op->begun + PULSE, pulse);
 	log_info("operation begins", F_STR("op", kinds[req->kind]), F_STR("ns", op->req.ns),
 		 F_STR("id", op->req.container_id), F_STR("ref", op->req.ref));
 	*ret = op;
@@ -157,8 +229,6 @@ int operation_start(struct node *node, const struct operation_request *req,
 		    const struct operation_host *host, void *host_data, struct operation **ret,
 		    struct error *err)
 {
-	static const struct flow_ops *const flows[] = { &checkpoint_flow, &restore_flow,
-							&prepare_flow };
 	const struct operation *other = operation_find(node, req->ns, req->container_id);
 
 	if (other)
@@ -168,20 +238,18 @@ int operation_start(struct node *node, const struct operation_request *req,
 		return error_reason(err, REASON_BUSY, -EBUSY,
 				    "%u operations are under way on this node",
 				    node->max_operations);
-	return operation_begin(node, req,
-			       req->kind == OPERATION_CHECKPOINT && req->exit
-				       ? &checkpoint_exit_flow
-				       : flows[req->kind],
-			       host, host_data, ret, err);
+	return operation_begin(node, req, flow_of(req), host, host_data, ret, err);
 }
 
 int operation_adopt(struct operation *op, const struct operation_request *req,
 		    const struct operation_host *host, void *host_data)
 {
+	const char *ref = op->req.ref; /* may have been made up here */
 	int r = copy_request(op, req);
 
 	if (r < 0)
 		return r;
+	op->req.ref = ref;
 	op->host = host;
 	op->host_data = host_data;
 	op->host_lost = false;
@@ -311,6 +379,9 @@ static void book(struct operation *op, enum phase phase, bool undo)
 {
 	struct phase_time *t;
 
+	if (op->watching)
+		op->bytes_done = folder_bytes(op->image_path);
+	op->watching = false;
 	if (op->n_times == OPERATION_TIMES_MAX)
 		return;
 	t = &op->times[op->n_times++];
@@ -408,6 +479,7 @@ static bool freeze_again(struct operation *op)
 void operation_finish(struct operation *op, enum operation_status status, const struct error *err)
 {
 	op->status = status;
+	timer_cancel(&op->pulse);
 	if (err)
 		op->outcome = *err;
 	if (!freeze_again(op))
@@ -423,44 +495,6 @@ void operation_add_detail(struct operation *op, const char *line)
 	s = arena_strdup(&op->mem, line);
 	if (s)
 		op->detail[op->n_detail++] = s;
-}
-
-/* --- progress of a dump --------------------------------------------------------------------- */
-
-static uint64_t folder_bytes(const char *path)
-{
-	_cleanup_closedir_ DIR *dir = opendir(path);
-	struct dirent *e;
-	uint64_t sum = 0;
-	struct stat st;
-
-	for (int i = 0; dir && i < WATCH_ENTRIES && (e = readdir(dir)); i++)
-		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    S_ISREG(st.st_mode))
-			sum += (uint64_t)st.st_size;
-	return sum;
-}
-
-static void look(struct timer *t)
-{
-	struct operation *op = container_of(t, struct operation, timer);
-
-	op->bytes_done = folder_bytes(op->image_path);
-	op->host->update(op);
-	timer_set(op->node->loop, t, time_now() + WATCH_PAUSE, look);
-}
-
-void operation_watch_size(struct operation *op)
-{
-	timer_set(op->node->loop, &op->timer, time_now() + WATCH_PAUSE, look);
-}
-
-void operation_unwatch(struct operation *op)
-{
-	if (!op->timer.loop)
-		return;
-	timer_cancel(&op->timer);
-	op->bytes_done = folder_bytes(op->image_path);
 }
 
 /* --- processes ------------------------------------------------------------------------------ */

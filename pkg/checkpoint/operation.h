@@ -2,7 +2,7 @@
 /*
  * An operation on the GPU state of one container: checkpoint, restore, suspend. What all kinds
  * share: who asked, the order to the shim that is under way, deadlines, the timeline, the CUDA
- * processes, and the end. The kinds are tables of steps: checkpoint.c, restore.c.
+ * processes, and the end. The kinds are tables of steps: checkpoint.c, restore.c, suspend.c.
  *
  * The agent conducts. What only the shim can do (freeze, run CRIU through the OCI runtime, end the
  * container) is ordered from the host, whoever that is; what only the agent's containerd client can
@@ -81,7 +81,7 @@ struct operation;
 struct operation_host {
 	/* Gives an order; operation_order_done() follows. Not called once the host is lost. */
 	void (*order)(struct operation *op, enum order order);
-	/* Phase or progress have changed. */
+	/* Phase or progress have changed; and twice a second in any case. */
 	void (*update)(struct operation *op);
 	/*
 	 * Optional: saves the container's changed files into op->work, or puts those of op->pin
@@ -95,7 +95,13 @@ struct operation_host {
 			 const struct error *err);
 };
 
-enum operation_kind { OPERATION_CHECKPOINT, OPERATION_RESTORE, OPERATION_PREPARE };
+enum operation_kind {
+	OPERATION_CHECKPOINT,
+	OPERATION_RESTORE,
+	OPERATION_PREPARE,
+	OPERATION_SUSPEND,
+	OPERATION_RESUME,
+};
 
 /* Who asks for what. Strings are never NULL, "" = not known. */
 struct operation_request {
@@ -117,6 +123,9 @@ struct operation_request {
 	 */
 	bool resume;
 	enum order resume_order;
+	/* The container is suspended, and this is what it has; NULL = it is not. Of a checkpoint and
+	 * of a resume. */
+	const struct gpu_held *held;
 	/* checkpoint */
 	bool exit, paused;
 	const char *image_path, *work_path; /* image_path also for a restore */
@@ -148,7 +157,7 @@ struct operation {
 	struct phase_time times[OPERATION_TIMES_MAX];
 	size_t n_times;
 	bool cuda_done, criu_done;
-	bool dumping; /* the order to dump was given: the container may be frozen */
+	bool dumping; /* the order to dump or to freeze was given: the container may be frozen */
 	struct gpu_group *group; /* NULL: no GPU to take care of */
 	struct cgroup cgroup;
 	struct freezer freezer;
@@ -158,6 +167,8 @@ struct operation {
 	struct slot slot;
 	struct bulk bulk;
 	struct timer timer;
+	struct timer pulse; /* tells the host how far it is */
+	bool watching;      /* op->image_path grows: its size is the progress */
 	struct store_work work; /* checkpoint: what is being made; fd -1 = none */
 	struct store_pin pin;   /* restore: what is being used */
 	int image_fd;           /* restore from an image directory; -1 = none */
@@ -182,6 +193,7 @@ struct operation {
 	uint64_t task_start, shim_start;
 	const char **cgroup_lines; /* in mem */
 	size_t n_cgroup_lines;
+	bool revived_held; /* as req.held says, of an operation that has no request of its own */
 	struct revival *revival; /* begun by an agent before us: revive.h. NULL = by us */
 	struct job end;
 	unsigned int attempts;
@@ -220,7 +232,8 @@ void operation_add_detail(struct operation *op, const char *line);
 
 /* --- for the kinds -------------------------------------------------------------------------- */
 
-extern const struct flow_ops checkpoint_flow, checkpoint_exit_flow, restore_flow, prepare_flow;
+extern const struct flow_ops checkpoint_flow, checkpoint_exit_flow, checkpoint_held_flow,
+	checkpoint_held_exit_flow, restore_flow, prepare_flow, suspend_flow, resume_flow;
 
 struct operation *operation_of_flow(struct flow *f);
 
@@ -257,16 +270,25 @@ void operation_observe(struct flow *f, const struct flow_step *step, enum flow_e
 /* Ends the operation at the end of this round: host->finished(), then it is freed. */
 void operation_finish(struct operation *op, enum operation_status status,
 		      const struct error *err);
-/* Watches op->image_path grow, for the progress of a dump. */
+/* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
-void operation_unwatch(struct operation *op);
 
 /* Lists the container's processes, for a group; data is the operation. */
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max);
 /* Finds op->cgroup and makes op->group, if a GPU is concerned. Returns 0 or negative with err. */
 int operation_find_processes(struct operation *op, pid_t pid, struct error *err);
 
-/* Thaws without the host's help, once no CRIU is at work; done() follows from the loop. A container that is gone is fine. */
+/*
+ * The container is said to be suspended: op->group becomes what it has. Is it so? While it stands
+ * still nobody can have changed it; else the driver is asked. Returns FLOW_WAIT, and flow_resume()
+ * follows; or negative with err.
+ */
+int operation_confirm_held(struct operation *op, struct error *err);
+
+/*
+ * Thaws without the host's help, once no CRIU is at work; done() follows from the loop. A container
+ * that is gone is fine.
+ */
 void operation_thaw(struct operation *op,
 		    void (*done)(struct operation *op, int r, const struct error *err));
 

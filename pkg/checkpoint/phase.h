@@ -22,7 +22,8 @@
 	X(EXIT, 10, "exit")                                                                        \
 	X(CRIU_RESTORE, 11, "criu_restore")                                                        \
 	X(VERIFY, 12, "verify")                                                                    \
-	X(CREATE, 13, "create")
+	X(CREATE, 13, "create")                                                                    \
+	X(FREEZE, 14, "freeze")
 
 enum phase {
 #define X(name, number, text) PHASE_##name = (number),
@@ -30,7 +31,7 @@ enum phase {
 #undef X
 };
 
-#define PHASE_COUNT 14
+#define PHASE_COUNT 15
 
 /* "vram_save"; "?" for a number outside the enum. Never NULL. */
 const char *phase_name(enum phase phase);

@@ -12,8 +12,12 @@
 
 #define MEMORY_MAX ((size_t)1 << 20)
 
-/* Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. */
-static const char *const kinds[] = {[OPERATION_CHECKPOINT] = "checkpoint"};
+/*
+ * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor of
+ * a resume: what has not come back can be resumed again, from wherever it is.
+ */
+static const char *const kinds[] = { [OPERATION_CHECKPOINT] = "checkpoint",
+				     [OPERATION_SUSPEND] = "suspend" };
 
 static const char *or_null(const char *s)
 {
@@ -121,6 +125,7 @@ int record_write(struct operation *op, const char *phase, struct error *err)
 		.exit = op->req.exit,
 		.paused = op->req.paused,
 		.gpu = op->req.gpu,
+		.held = op->req.held || op->revived_held,
 		.undoing = op->undoing,
 		.dumping = op->dumping,
 		.criu_done = op->criu_done,

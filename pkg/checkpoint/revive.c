@@ -19,7 +19,7 @@
 
 struct revival {
 	char phase[32];     /* in which the agent died */
-	bool degraded;      /* nobody will come */
+	bool alone;         /* nobody will come */
 	bool waiting;       /* for the shim */
 	bool dumping;       /* at the time of the crash */
 	nsec_t shim_until;
@@ -77,7 +77,7 @@ static int step_shim(struct flow *f, struct error *err)
 
 	(void)err;
 	rv->waiting = true;
-	rv->shim_until = rv->degraded ? 0 : time_add(time_now(), op->node->shim_return);
+	rv->shim_until = rv->alone ? 0 : time_add(time_now(), op->node->shim_return);
 	timer_set(op->node->loop, &op->timer, time_now(), look_for_shim);
 	return FLOW_WAIT;
 }
@@ -126,6 +126,8 @@ static int step_decide(struct flow *f, struct error *err)
 
 	if (op->sealed && op->req.exit)
 		return 0;
+	if (op->req.held)
+		op->undoing = true; /* it stays suspended, and can be asked again */
 	if (op->revival->dumping && op->req.resume_order == ORDER_DUMP)
 		op->criu_done = true; /* step_shim() has seen its success */
 	if (!op->undoing && op->criu_done && !*op->req.ref) {
@@ -196,6 +198,8 @@ static int undo_gpu(struct flow *f, struct error *err)
 	struct operation *op = operation_of_flow(f);
 
 	(void)err;
+	if (op->revived_held)
+		return 0;
 	if (op->cgroup.host)
 		operation_thaw(op, thawed);
 	else
@@ -209,7 +213,7 @@ static int undo_dump(struct flow *f, struct error *err)
 	struct operation *op = operation_of_flow(f);
 	struct freezer_state state;
 
-	if (op->host_lost || !op->cgroup.host || freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
+	if (op->revived_held || op->host_lost || !op->cgroup.host || freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
 		return 0;
 	return operation_order(op, ORDER_THAW, err);
 }
@@ -348,7 +352,8 @@ static int revive(struct node *node, const struct journal_record *rec)
 		return r;
 	}
 	(void)snprintf(rv->phase, sizeof(rv->phase), "%s", rec->phase);
-	rv->degraded = rec->degraded;
+	/* The shim of a suspend has undone its half by itself. */
+	rv->alone = rec->degraded || strcmp(rec->kind, "checkpoint") != 0;
 	rv->dumping = rec->dumping;
 	op->revival = rv;
 	op->host_lost = true;
@@ -358,6 +363,7 @@ static int revive(struct node *node, const struct journal_record *rec)
 	op->dumping = rec->dumping;
 	op->criu_done = rec->criu_done;
 	op->sealed = rec->sealed;
+	op->revived_held = rec->held;
 	op->cuda_done = rec->dumping || rec->criu_done;
 	r = open_cgroup(op, rec);
 	return r < 0 ? r : know_processes(op, rec);

@@ -32,6 +32,9 @@
 	  "than the agent's `timeouts.vram_restore` and `timeouts.unlock` together.")              \
 	X(DURATION, timeouts.operation, "\"30m\"",                                                 \
 	  "A whole checkpoint, restore, suspend or resume, where the caller set no deadline.")     \
+	X(DURATION, timeouts.stop, "\"25s\"",                                                      \
+	  "`kybernate.io/on-stop: checkpoint`: how long the checkpoint may take before SIGTERM is " \
+	  "delivered after all. Less than the pods' grace period, which the shim is not told.")    \
 	X(BOOL, checkpoint.tcp_established, "false",                                               \
 	  "Dump established TCP connections, as if every caller set `open_tcp`. They can be "      \
 	  "restored only where the container gets its old address back.")                          \
@@ -50,8 +53,8 @@ struct shim_settings {
 	const char *agent_socket;
 	enum log_level log_level;
 	struct {
-		nsec_t agent, agent_return, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore, cuda_restore,
-			operation;
+		nsec_t agent, agent_return, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore,
+			cuda_restore, operation, stop;
 	} timeouts;
 	struct {
 		bool tcp_established, ext_unix_sk, file_locks;

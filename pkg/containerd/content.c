@@ -207,8 +207,9 @@ static void write_more(struct containerd_copy *copy)
 	if (copy->committing || !copy->stream)
 		return;
 	if (grpc_stream_unsent(copy->stream) > 2 * CHUNK) {
-		source_want(&copy->src, 0); /* drained() goes on */
-		return;
+		if (!copy->ended)
+			source_want(&copy->src, 0);
+		return; /* drained() goes on */
 	}
 	if (buf_len(&copy->held) >= CHUNK || (copy->ended && buf_len(&copy->held)))
 		r = send_part(copy, WRITE, "");

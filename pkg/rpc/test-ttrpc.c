@@ -241,6 +241,73 @@ static void a_dead_server_is_unavailable(void **state)
 	ttrpc_client_free(c);
 }
 
+struct last_call {
+	struct ttrpc_request req;
+	struct ttrpc_client **client;
+	unsigned int done;
+};
+
+static void free_client(struct ttrpc_request *req, int r, struct bytes payload,
+			const struct error *err)
+{
+	struct last_call *l = container_of(req, struct last_call, req);
+
+	(void)r;
+	(void)payload;
+	(void)err;
+	l->done++;
+	ttrpc_client_free(*l->client);
+	*l->client = NULL;
+}
+
+static void begin_last(struct ttrpc_client **c, struct last_call *l, const char *method)
+{
+	Task__ConnectRequest req = TASK__CONNECT_REQUEST__INIT;
+
+	*l = (struct last_call){ .client = c };
+	req.id = (char *)"me";
+	ttrpc_client_call(*c, &l->req, "test.Service", method, &req.base, NULL, NSEC_NEVER,
+			  free_client);
+}
+
+/* Two answers in one read: the second is for nobody any more. */
+static void the_client_may_be_freed_by_an_answer(void **state)
+{
+	struct rig *r = *state;
+	struct ttrpc_client *c;
+	struct last_call first, second;
+
+	assert_int_equal(ttrpc_client_new(&c, r->loop, r->path), 0);
+	begin_last(&c, &first, "Connect");
+	begin_last(&c, &second, "Connect");
+	for (int i = 0; i < 5000 && c; i++)
+		assert_int_equal(loop_round(r->loop, time_now() + NSEC_PER_MSEC), 0);
+	assert_null(c);
+	assert_int_equal(first.done + second.done, 1);
+}
+
+static void the_client_may_be_freed_when_the_connection_is_lost(void **state)
+{
+	struct rig *r = *state;
+	struct ttrpc_client *c;
+	struct last_call first, second;
+	Task__WaitResponse response = TASK__WAIT_RESPONSE__INIT;
+
+	assert_int_equal(ttrpc_client_new(&c, r->loop, r->path), 0);
+	begin_last(&c, &first, "Wait");
+	for (int i = 0; i < 5000 && !r->held; i++)
+		assert_int_equal(loop_round(r->loop, time_now() + NSEC_PER_MSEC), 0);
+	assert_non_null(r->held);
+	begin_last(&c, &second, "Wait");
+	ttrpc_server_free(r->server);
+	r->server = NULL;
+	ttrpc_call_reply(r->held, &response.base);
+	for (int i = 0; i < 5000 && c; i++)
+		assert_int_equal(loop_round(r->loop, time_now() + NSEC_PER_MSEC), 0);
+	assert_null(c);
+	assert_int_equal(first.done + second.done, 1);
+}
+
 /* --- raw bytes ------------------------------------------------------------------------------ */
 
 static int raw_connect(struct rig *r)
@@ -385,6 +452,8 @@ int main(void)
 		T(both_sides_learn_of_a_deadline),
 		T(a_call_outlives_its_connection),
 		T(a_dead_server_is_unavailable),
+		T(the_client_may_be_freed_by_an_answer),
+		T(the_client_may_be_freed_when_the_connection_is_lost),
 		T(stream_ids_are_odd_and_rise),
 		T(an_oversized_frame_is_refused_and_the_connection_lives),
 		T(bytes_may_come_one_by_one_and_unknown_types_are_ignored),

@@ -22,6 +22,9 @@ struct ttrpc_client {
 	struct conn conn;
 	uint32_t next_stream;
 	struct list requests;
+	struct list lost; /* those of a connection that is gone, until they have been told */
+	bool in_callback; /* of our connection, which needs us for a moment longer */
+	struct job free_job;
 };
 
 static void finish(struct ttrpc_request *req, int r, struct bytes payload)
@@ -59,38 +62,44 @@ static void answer(struct ttrpc_client *c, const struct ttrpc_frame *f, struct b
 static int input(struct conn *conn, struct buf *in)
 {
 	struct ttrpc_client *c = container_of(conn, struct ttrpc_client, conn);
+	int r = 0;
 
+	c->in_callback = true;
+	/* A done() may have freed the client, and with it closed the connection. */
 	while (conn_is_open(conn)) {
 		struct bytes b = buf_bytes(in), data;
 		struct ttrpc_frame f;
 
 		if (ttrpc_frame_header(&b, &f))
-			return 0;
-		if (f.length > TTRPC_DATA_MAX)
-			return -EMSGSIZE;
+			break;
+		if (f.length > TTRPC_DATA_MAX) {
+			r = -EMSGSIZE;
+			break;
+		}
 		if (bytes_take(&b, f.length, &data))
-			return 0;
+			break;
 		answer(c, &f, data);
 		if (conn_is_open(conn))
 			buf_consume(in, TTRPC_HEADER_SIZE + f.length);
 	}
-	return 0;
+	c->in_callback = false;
+	return r;
 }
 
 static void closed(struct conn *conn, int r)
 {
 	struct ttrpc_client *c = container_of(conn, struct ttrpc_client, conn);
-	struct list lost;
 	struct ttrpc_request *req;
 
+	c->in_callback = true;
 	conn_close(conn);
-	list_init(&lost);
-	list_splice(&lost, &c->requests); /* done() may call again, on a new connection */
-	while ((req = list_first(&lost, struct ttrpc_request, node))) {
+	list_splice(&c->lost, &c->requests); /* done() may call again, on a new connection */
+	while ((req = list_first(&c->lost, struct ttrpc_request, node))) {
 		(void)error_rpc(&req->err, RPC_UNAVAILABLE, r ? r : -EPIPE, "%s: %s",
 				c->addr.sun_path, r ? strerror(-r) : "connection closed");
 		finish(req, req->err.code, bytes_of(NULL, 0));
 	}
+	c->in_callback = false;
 }
 
 static const struct conn_ops conn_ops = { .input = input, .closed = closed };
@@ -212,8 +221,14 @@ int ttrpc_client_new(struct ttrpc_client **ret, struct loop *loop, const char *p
 	c->addr.sun_family = AF_UNIX;
 	(void)strcpy(c->addr.sun_path, path);
 	list_init(&c->requests);
+	list_init(&c->lost);
 	*ret = c;
 	return 0;
+}
+
+static void free_now(struct job *job)
+{
+	free(container_of(job, struct ttrpc_client, free_job));
 }
 
 void ttrpc_client_free(struct ttrpc_client *c)
@@ -222,8 +237,12 @@ void ttrpc_client_free(struct ttrpc_client *c)
 
 	if (!c)
 		return;
-	while ((req = list_first(&c->requests, struct ttrpc_request, node)))
+	while ((req = list_first(&c->requests, struct ttrpc_request, node)) ||
+	       (req = list_first(&c->lost, struct ttrpc_request, node)))
 		ttrpc_request_cancel(req);
 	conn_close(&c->conn);
-	free(c);
+	if (c->in_callback)
+		job_put_off(c->loop, &c->free_job, free_now);
+	else
+		free(c);
 }

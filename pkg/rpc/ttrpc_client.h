@@ -34,7 +34,7 @@ struct ttrpc_request {
 
 /* path: a Unix socket. Returns 0, -ENOMEM or -ENAMETOOLONG. */
 int ttrpc_client_new(struct ttrpc_client **ret, struct loop *loop, const char *path);
-/* Calls in flight are forgotten: their done() is not called. */
+/* Calls in flight are forgotten: their done() is not called. May be called from inside a done(). */
 void ttrpc_client_free(struct ttrpc_client *c);
 
 /*

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,20 +52,49 @@ void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *arg
 		.file_locks = o->file_locks || s->checkpoint.file_locks,
 		.empty_namespaces = (char *const *)(uintptr_t)o->empty_namespaces,
 		.n_empty_namespaces = o->n_empty_namespaces,
-		.deadline = earlier(ttrpc_call_deadline(ck->op.call),
+		.deadline = earlier(ck->op.call ? ttrpc_call_deadline(ck->op.call) : NSEC_NEVER,
 				    time_add(time_now(), s->timeouts.criu_dump)),
 	};
 }
 
+static void stop_delivered(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct op *op = data;
+
+	(void)output;
+	if (r < 0 && err->rpc != RPC_NOT_FOUND)
+		log_error("the signal that stops the container could not be delivered",
+			  F_STR("container", op->c->id), F_ERR(err));
+	op_end(op, r, err);
+}
+
+/* No checkpoint, so it ends as it would have without us. */
+static void deliver_stop(struct checkpoint *ck)
+{
+	struct error err = ERROR_NULL;
+	int r;
+
+	log_info("the container is stopped by its signal after all",
+		 F_STR("container", ck->op.c->id), F_INT("signal", ck->stop_signal));
+	r = runtime_kill(&ck->op.c->rt, ck->stop_signal, false, stop_delivered, &ck->op, &err);
+	if (r < 0)
+		stop_delivered(&ck->op, r, &err, bytes_of(NULL, 0));
+}
+
 void checkpoint_end(struct checkpoint *ck, int r, const struct error *err)
 {
+	const struct process *init = &ck->op.c->init;
+
 	if (ck->remove_work)
 		(void)path_remove_tree(AT_FDCWD, ck->work_path);
 	checkpoint_options_done(&ck->options);
 	if (r < 0)
 		log_error("checkpoint failed", F_STR("container", ck->op.c->id),
 			  F_STR("reason", reason_name(err->reason)), F_ERR(err));
-	op_end(&ck->op, r, err);
+	if (r < 0 && ck->stop_signal && !init->exited_at && !ck->op.c->init_reaped)
+		deliver_stop(ck);
+	else
+		op_end(&ck->op, r, err);
 }
 
 /* --- without a GPU -------------------------------------------------------------------------- */
@@ -112,7 +142,7 @@ static void begin(struct op *op)
 
 	if (r < 0)
 		checkpoint_end(ck, r, &err);
-	else if (op->c->bundle.gpu || ck->options.ref)
+	else if (op->c->bundle.gpu || ck->options.ref || ck->stop_signal)
 		gpu_checkpoint(ck);
 	else
 		plain_checkpoint(ck);
@@ -151,4 +181,32 @@ void do_checkpoint(void *arg, struct ttrpc_call *call, const void *request)
 		return;
 	}
 	op_enter(&ck->op, begin);
+}
+
+/* --- in place of a stop --------------------------------------------------------------------- */
+
+bool stop_by_checkpoint(struct container *c, unsigned int signo)
+{
+	struct checkpoint_options options;
+	struct error err = ERROR_NULL;
+	struct checkpoint *ck;
+
+	if (signo != SIGTERM || !c->intent.checkpoint_on_stop || c->stopping ||
+	    (c->init.state != PROCESS_RUNNING && c->init.state != PROCESS_PAUSED) ||
+	    checkpoint_options_parse("", bytes_of(NULL, 0), &options, &err) < 0)
+		return false;
+	ck = op_new(sizeof(*ck), NULL, &c->init);
+	if (!ck) {
+		checkpoint_options_done(&options);
+		return false;
+	}
+	c->stopping = true;
+	ck->options = options;
+	ck->options.exit = true;
+	ck->options.file_locks = true;
+	ck->stop_signal = signo;
+	log_info("a checkpoint in place of the signal", F_STR("container", c->id),
+		 F_INT("signal", signo));
+	op_enter(&ck->op, begin);
+	return true;
 }

@@ -15,6 +15,7 @@ struct checkpoint {
 	struct checkpoint_options options;
 	char image_path[PATH_MAX], work_path[PATH_MAX];
 	bool remove_work; /* work_path is ours */
+	unsigned int stop_signal; /* what this checkpoint stands for; 0 = a call */
 
 	/* With the agent. */
 	struct agent_op *agent; /* NULL: over, or lost */

@@ -48,6 +48,7 @@ void container_unref(struct container *c)
 	runtime_done(&c->rt);
 	runtime_options_done(&c->options);
 	bundle_done(&c->bundle);
+	buf_done(&c->held);
 	free(c->checkpoint);
 	free(c->id);
 	free(c->path);
@@ -85,10 +86,14 @@ void container_publish(struct container *c)
 
 void container_retire(struct container *c)
 {
+	struct process *p;
+
 	if (!list_linked(&c->node))
 		return;
 	list_remove(&c->node);
 	c->ready = false;
+	while ((p = list_first(&c->execs, struct process, node)))
+		process_retire(p);
 	container_unref(c);
 }
 

@@ -71,6 +71,11 @@ void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 		op_fail(op, &err);
 		return;
 	}
+	/* The caller is answered at once: it counts the grace period from its answer. */
+	if (stop_by_checkpoint(op->c, req->signal)) {
+		op_reply_empty(op);
+		return;
+	}
 	r = runtime_kill(&op->c->rt, req->signal, req->all, end_op, op, &err);
 	if (r < 0)
 		op_fail(op, &err);
@@ -78,12 +83,10 @@ void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 
 /* --- Pause, Resume -------------------------------------------------------------------------- */
 
-static void paused(void *data, int r, const struct error *err, struct bytes output)
+void pause_end(struct op *op, int r, const struct error *err)
 {
-	struct op *op = data;
 	Events__TaskPaused event = EVENTS__TASK_PAUSED__INIT;
 
-	(void)output;
 	op->c->pausing = false;
 	if (r == 0 && op->p->state == PROCESS_RUNNING) {
 		process_set_state(op->p, PROCESS_PAUSED);
@@ -94,19 +97,34 @@ static void paused(void *data, int r, const struct error *err, struct bytes outp
 	op_end(op, r, err);
 }
 
+static void paused(void *data, int r, const struct error *err, struct bytes output)
+{
+	(void)output;
+	pause_end(data, r, err);
+}
+
+void pause_plainly(struct op *op)
+{
+	struct error err = ERROR_NULL;
+	int r = runtime_pause(&op->c->rt, paused, op, &err);
+
+	if (r < 0)
+		pause_end(op, r, &err);
+}
+
 static void begin_pause(struct op *op)
 {
 	struct error err = ERROR_NULL;
-	int r = process_allow(op->p, "pause", IN(RUNNING), &err);
 
-	if (r == 0) {
-		op->c->pausing = true; /* State says so meanwhile */
-		r = runtime_pause(&op->c->rt, paused, op, &err);
-		if (r < 0)
-			op->c->pausing = false;
-	}
-	if (r < 0)
+	if (process_allow(op->p, "pause", IN(RUNNING), &err) < 0) {
 		op_fail(op, &err);
+		return;
+	}
+	op->c->pausing = true; /* State says so meanwhile */
+	if (op->c->bundle.gpu)
+		gpu_pause(op);
+	else
+		pause_plainly(op);
 }
 
 void do_pause(void *arg, struct ttrpc_call *call, const void *request)
@@ -119,12 +137,10 @@ void do_pause(void *arg, struct ttrpc_call *call, const void *request)
 		op_enter(op, begin_pause);
 }
 
-static void resumed(void *data, int r, const struct error *err, struct bytes output)
+void resume_end(struct op *op, int r, const struct error *err)
 {
-	struct op *op = data;
 	Events__TaskResumed event = EVENTS__TASK_RESUMED__INIT;
 
-	(void)output;
 	if (r == 0 && op->p->state == PROCESS_PAUSED) {
 		process_set_state(op->p, PROCESS_RUNNING);
 		event.container_id = op->c->id;
@@ -134,11 +150,21 @@ static void resumed(void *data, int r, const struct error *err, struct bytes out
 	op_end(op, r, err);
 }
 
+static void resumed(void *data, int r, const struct error *err, struct bytes output)
+{
+	(void)output;
+	resume_end(data, r, err);
+}
+
 static void begin_resume(struct op *op)
 {
 	struct error err = ERROR_NULL;
 	int r = process_allow(op->p, "resume", IN(PAUSED), &err);
 
+	if (r == 0 && buf_len(&op->c->held)) {
+		gpu_resume(op);
+		return;
+	}
 	if (r == 0)
 		r = runtime_resume(&op->c->rt, resumed, op, &err);
 	if (r < 0)
@@ -182,11 +208,12 @@ void do_update(void *arg, struct ttrpc_call *call, const void *request)
 	const Task__UpdateTaskRequest *req = request;
 	struct process *p = find(arg, call, req->id, "");
 	struct error err = ERROR_NULL;
-	const char *type = req->resources ? req->resources->type_url : "";
+	const char *type;
 	struct update *u;
 
 	if (!p)
-		return;
+		return; /* and with the call went its request */
+	type = req->resources ? req->resources->type_url : "";
 	if (strncmp(type, "type.googleapis.com/", 20) == 0)
 		type += 20;
 	if (strcmp(type, RESOURCES_TYPE) != 0) {

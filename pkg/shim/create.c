@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "mnt/mnt.h"
+#include "shim/exit_status.h"
 #include "shim/gpu.h"
 
 #define UNDO_PATIENCE (100 * NSEC_PER_MSEC)
@@ -76,7 +77,7 @@ static int step_prepare(struct flow *f, struct error *err)
 
 	if (!c->intent.restore_from)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, ttrpc_call_arena(cr->call), &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &req, err);
 	if (r < 0)
 		return r;
 	req.prepare = true;
@@ -302,6 +303,7 @@ static int load_bundle(struct container *c, struct error *err)
 
 	if (fd < 0)
 		return error_sys(err, errno, "open the bundle %s", c->path);
+	exit_status_forget(fd);
 	r = bundle_read(fd, &c->shim->settings.gpu.device_prefixes, &c->bundle, err);
 	if (r == 0)
 		r = bundle_intent(&c->bundle, &c->intent, err);

@@ -167,9 +167,9 @@ static int step_tidy(struct flow *f, struct error *err)
 	char path[PATH_MAX];
 
 	(void)err;
-	/* What was left for `delete`, or for ourselves, has done its service. */
-	if ((d->p->init ? PATH_PRINTF(path, "%s/" EXIT_STATUS_FILE, d->c->path)
-			: PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id)) == 0)
+	if (d->p->init)
+		exit_status_settle(d->c->path);
+	else if (PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id) == 0)
 		(void)unlink(path);
 	return 0;
 }
@@ -217,8 +217,7 @@ static void done(struct flow *f, int r, const struct error *err)
 		publish_delete(p);
 		container_retire(d->c);
 	} else {
-		list_remove(&p->node); /* an exec is gone without an event */
-		process_unref(p);
+		process_retire(p); /* without an event */
 	}
 	op_reply(d->op, &response.base);
 	free(d);

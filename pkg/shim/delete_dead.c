@@ -89,8 +89,13 @@ static int remove_container(const struct args *args, const char *bundle, const c
 {
 	static const int signos[] = { SIGCHLD, SIGTERM, SIGINT, 0 };
 	struct cleanup cl = { .loop = NULL };
+	char work_path[PATH_MAX];
 	int r;
 
+	r = *o->criu_work_path ? PATH_PRINTF(work_path, "%s", o->criu_work_path)
+			       : PATH_PRINTF(work_path, "%s/work", bundle);
+	if (r < 0)
+		work_path[0] = 0;
 	reaper_init(&cl.reaper);
 	r = loop_new(&cl.loop);
 	if (r == 0)
@@ -102,7 +107,8 @@ static int remove_container(const struct args *args, const char *bundle, const c
 		r = cgroup_host_open(&cl.cgroups, cgroup_mode_at(CGROUP_ROOT), CGROUP_ROOT, "/proc",
 				     err);
 	if (r == 0) {
-		remains_clear(&cl.remains, cl.loop, &cl.rt, &cl.cgroups, cgroups_path, cleared);
+		remains_clear(&cl.remains, cl.loop, &cl.rt, work_path, &cl.cgroups, cgroups_path,
+			      cleared);
 		timer_set(cl.loop, &cl.limit, time_now() + RUNTIME_MAX, overdue);
 		r = loop_run(cl.loop);
 	}
@@ -129,18 +135,16 @@ static int bundle_path(const struct args *args, char *buf)
 	return path_printf(buf, PATH_MAX, "%s/%s", cwd, args->id);
 }
 
-static int answer(int bundle_fd, struct error *err)
+static int answer(const struct exit_status *st, struct error *err)
 {
 	Task__DeleteResponse response = TASK__DELETE_RESPONSE__INIT;
 	_cleanup_buf_ struct buf out = BUF_NULL;
-	struct exit_status st;
 	Ctd__Timestamp at;
 	int r;
 
-	exit_status_read(bundle_fd, &st);
-	response.pid = (uint32_t)st.pid;
-	response.exit_status = st.status;
-	response.exited_at = reply_time(st.exited_at, &at);
+	response.pid = (uint32_t)st->pid;
+	response.exit_status = st->status;
+	response.exited_at = reply_time(st->exited_at, &at);
 	r = pb_pack(&response.base, &out);
 	if (r == 0)
 		r = fd_write_all(STDOUT_FILENO, buf_bytes(&out).p, buf_len(&out));
@@ -154,6 +158,7 @@ int bootstrap_delete(const struct args *args, struct error *err)
 	struct bundle spec = { 0 };
 	char bundle[PATH_MAX], rootfs[PATH_MAX];
 	_cleanup_close_ int fd = -1;
+	struct exit_status st;
 	int r;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
@@ -166,6 +171,9 @@ int bootstrap_delete(const struct args *args, struct error *err)
 	fd = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_sys(err, errno, "open the bundle %s", bundle);
+	/* The usual case: the daemon deleted the container and left when it was told to. */
+	if (exit_status_settled(fd, &st))
+		return answer(&st, err);
 	r = runtime_options_read(fd, &options, &problem);
 	if (r < 0) {
 		log_warning("the container's options cannot be read", F_ERR(&problem));
@@ -181,5 +189,6 @@ int bootstrap_delete(const struct args *args, struct error *err)
 		log_warning("failed to unmount the root file system", F_ERR(&problem));
 	bundle_done(&spec);
 	runtime_options_done(&options);
-	return answer(fd, err);
+	exit_status_read(fd, &st);
+	return answer(&st, err);
 }

@@ -111,15 +111,21 @@ static int step_gate(struct flow *f, struct error *err)
 	return FLOW_WAIT;
 }
 
+static int check_init(const struct process *p, struct error *err)
+{
+	if (!p->c->init_reaped)
+		return 0;
+	return error_rpc(err, RPC_FAILED_PRECONDITION, -ESRCH,
+			 "container %s init process is not running: failed precondition", p->c->id);
+}
+
 static int step_stdio(struct flow *f, struct error *err)
 {
 	struct process *p = start_of(f)->p;
-	int r;
+	int r = check_init(p, err);
 
-	if (p->c->init_reaped)
-		return error_rpc(err, RPC_FAILED_PRECONDITION, -ESRCH,
-				 "container %s init process is not running: failed precondition",
-				 p->c->id);
+	if (r < 0)
+		return r;
 	r = process_prepare_stdio(p, f, err);
 	return r < 0 ? error_wrap(err, r, "failed to create exec process I/O") : r;
 }
@@ -142,6 +148,10 @@ static int step_exec(struct flow *f, struct error *err)
 	struct spawn io = { 0 };
 	int r;
 
+	/* A logger may have taken its time: once init's exit is told no exec may be counted. */
+	r = check_init(p, err);
+	if (r < 0)
+		return r;
 	r = spec_path(p, spec_file);
 	if (r == 0)
 		r = pid_path(p, pid_file);

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -41,6 +42,30 @@ static bool parse(const char *line, struct exit_status *ret)
 	}
 	*ret = (struct exit_status){ (pid_t)v[0], (unsigned int)v[1], v[2] };
 	return true;
+}
+
+void exit_status_settle(const char *bundle)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+
+	/* Without a file (a restore that was never started, a full disk) `delete` does it all again. */
+	if (PATH_PRINTF(from, "%s/" EXIT_STATUS_FILE, bundle) == 0 &&
+	    PATH_PRINTF(to, "%s/" EXIT_STATUS_SETTLED, bundle) == 0)
+		(void)rename(from, to);
+}
+
+bool exit_status_settled(int bundle_fd, struct exit_status *ret)
+{
+	char line[80];
+
+	return file_read_line(bundle_fd, EXIT_STATUS_SETTLED, line, sizeof(line)) == 0 &&
+	       parse(line, ret);
+}
+
+void exit_status_forget(int bundle_fd)
+{
+	(void)unlinkat(bundle_fd, EXIT_STATUS_FILE, 0);
+	(void)unlinkat(bundle_fd, EXIT_STATUS_SETTLED, 0);
 }
 
 void exit_status_read(int bundle_fd, struct exit_status *ret)

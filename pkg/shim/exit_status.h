@@ -6,11 +6,14 @@
 #ifndef KYB_SHIM_EXIT_STATUS_H
 #define KYB_SHIM_EXIT_STATUS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/time.h"
 
 #define EXIT_STATUS_FILE "exit-status" /* in the bundle: "PID STATUS NANOSECONDS\n" */
+/* What it is called once the container has been deleted in an orderly way. */
+#define EXIT_STATUS_SETTLED "exit-status.deleted"
 
 struct exit_status {
 	pid_t pid;
@@ -26,5 +29,15 @@ void exit_status_write(const char *bundle, const struct exit_status *st);
  * with the pid of init.pid, 0 if there is none.
  */
 void exit_status_read(int bundle_fd, struct exit_status *ret);
+
+/*
+ * Delete has done it all: nothing is left for `delete`, which containerd calls whenever the
+ * connection to a shim ends, after an orderly Shutdown, too, and waits for.
+ */
+void exit_status_settle(const char *bundle);
+/* Was it? Then *ret is set. */
+bool exit_status_settled(int bundle_fd, struct exit_status *ret);
+/* A container is created in this bundle (again). */
+void exit_status_forget(int bundle_fd);
 
 #endif

@@ -15,14 +15,13 @@
 #define COPY_MAX ((size_t)8 << 20)
 #define LAST_WORD (30 * NSEC_PER_SEC)
 
-int gpu_request(const struct container *c, enum agent_kind kind, struct arena *mem,
-		struct agent_request *req, struct error *err)
+int gpu_request(const struct container *c, enum agent_kind kind, struct agent_request *req,
+		struct error *err)
 {
 	const struct bundle *b = &c->bundle;
 	struct bundle_seat seat;
 	int r = bundle_seat(b, &seat, err);
 
-	(void)mem;
 	if (r < 0)
 		return r;
 	*req = (struct agent_request){
@@ -52,7 +51,7 @@ int gpu_request(const struct container *c, enum agent_kind kind, struct arena *m
 
 uint64_t gpu_timeout_ms(const struct ttrpc_call *call)
 {
-	nsec_t deadline = ttrpc_call_deadline(call), now = time_now();
+	nsec_t deadline = call ? ttrpc_call_deadline(call) : NSEC_NEVER, now = time_now();
 
 	if (deadline == NSEC_NEVER)
 		return 0;
@@ -62,7 +61,7 @@ uint64_t gpu_timeout_ms(const struct ttrpc_call *call)
 nsec_t gpu_stream_deadline(const struct container *c, const struct ttrpc_call *call)
 {
 	nsec_t limit = time_add(time_now(), c->shim->settings.timeouts.operation);
-	nsec_t deadline = ttrpc_call_deadline(call);
+	nsec_t deadline = call ? ttrpc_call_deadline(call) : NSEC_NEVER;
 
 	/* What the agent undoes after the deadline must still reach us as orders. */
 	return time_add(deadline < limit ? deadline : limit,

@@ -7,13 +7,13 @@
 #include "shim/task.h"
 
 /*
- * Fills req with everything the container's spec says; pointers lead into the container and mem.
+ * Fills req with everything the container's spec says; pointers lead into the container.
  * Returns 0, or negative with err (SEAT_MISMATCH: environment and annotation disagree).
  */
-int gpu_request(const struct container *c, enum agent_kind kind, struct arena *mem,
-		struct agent_request *req, struct error *err);
+int gpu_request(const struct container *c, enum agent_kind kind, struct agent_request *req,
+		struct error *err);
 
-/* What is left until the call's deadline, for the request; 0 = the caller set none. */
+/* What is left until the call's deadline, for the request; 0 = the caller set none, or call is NULL. */
 uint64_t gpu_timeout_ms(const struct ttrpc_call *call);
 /* The deadline of the stream: the operation's, and a little for its last word. */
 nsec_t gpu_stream_deadline(const struct container *c, const struct ttrpc_call *call);

@@ -167,7 +167,8 @@ static void gate_empty(struct gate *g)
 	struct checkpoint *ck = c->checkpointing;
 
 	timer_cancel(&ck->timer);
-	if (ck->frozen)
+	/* One that is suspended has its GPU memory saved already: it stays as it is. */
+	if (ck->frozen && !buf_len(&c->held))
 		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
 	else
 		sync_files(ck);
@@ -530,19 +531,22 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	const char *flags[GPU_FLAGS_MAX];
 	struct runtime_checkpoint args;
 	struct agent_request req;
-	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, ttrpc_call_arena(ck->op.call), &req, err);
+	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &req, err);
 
 	if (r < 0)
 		return r;
 	checkpoint_args(ck, &args);
 	req.n_runtime_flags = gpu_flags_name(&args, flags);
 	req.runtime_flags = flags;
-	req.timeout_ms = gpu_timeout_ms(ck->op.call);
+	req.timeout_ms = ck->stop_signal ? settings_of(ck)->timeouts.stop / NSEC_PER_MSEC
+					 : gpu_timeout_ms(ck->op.call);
+	req.stop = ck->stop_signal != 0;
 	req.exit = ck->options.exit;
 	req.paused = ck->was_paused;
 	req.image_path = ck->image_path;
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
+	req.held = buf_bytes(&ck->op.c->held);
 	if (ck->return_by) {
 		req.came_back = true;
 		req.last_order = ck->last_order;

@@ -11,7 +11,8 @@ void *op_new(size_t size, struct ttrpc_call *call, struct process *p)
 
 	if (!op) {
 		(void)error_set(&err, -ENOMEM, "out of memory");
-		ttrpc_call_fail(call, &err);
+		if (call)
+			ttrpc_call_fail(call, &err);
 		return NULL;
 	}
 	op->call = call;
@@ -45,19 +46,22 @@ static void op_free(struct op *op)
 
 void op_reply(struct op *op, const ProtobufCMessage *msg)
 {
-	ttrpc_call_reply(op->call, msg);
+	if (op->call)
+		ttrpc_call_reply(op->call, msg);
 	op_free(op);
 }
 
 void op_reply_empty(struct op *op)
 {
-	ttrpc_call_reply_empty(op->call);
+	if (op->call)
+		ttrpc_call_reply_empty(op->call);
 	op_free(op);
 }
 
 void op_fail(struct op *op, const struct error *err)
 {
-	call_fail(op->call, err);
+	if (op->call)
+		call_fail(op->call, err);
 	op_free(op);
 }
 

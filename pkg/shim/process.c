@@ -64,6 +64,14 @@ void process_unref(struct process *p)
 	container_unref(c);
 }
 
+void process_retire(struct process *p)
+{
+	if (!list_linked(&p->node))
+		return;
+	list_remove(&p->node);
+	process_unref(p);
+}
+
 const char *process_state_name(const struct process *p)
 {
 	static const char *const names[] = {

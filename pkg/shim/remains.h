@@ -8,6 +8,7 @@
  *	- the container's root file system, mounted a second time at ROOT/ID/criu-root. runc's delete
  *	  removes all files below ROOT/ID when there is no state.json (runc 1.1 to 1.3, delete.go,
  *	  os.RemoveAll): through that mount it would empty the root file system.
+ *	- CRIU's view of the cgroups, mounted in its work folder (.criu.cgyard.XXXXXX)
  *
  * So this goes first, the runtime's delete afterwards.
  */
@@ -28,11 +29,11 @@ struct remains {
 };
 
 /*
- * cgroups_path: of the spec, may be NULL. done() follows, from the loop, whatever could be done; the
+ * work_path: CRIU's. cgroups_path: of the spec, may be NULL. done() follows, from the loop, whatever could be done; the
  * log says what could not.
  */
 void remains_clear(struct remains *m, struct loop *loop, const struct runtime *rt,
-		   const struct cgroup_host *host, const char *cgroups_path,
+		   const char *work_path, const struct cgroup_host *host, const char *cgroups_path,
 		   void (*done)(struct remains *m));
 
 #endif

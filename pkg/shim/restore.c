@@ -108,7 +108,7 @@ static int step_agent(struct flow *f, struct error *err)
 
 	if (!rs->with_agent)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, ttrpc_call_arena(rs->op->call), &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &req, err);
 	if (r < 0)
 		return r;
 	req.task_pid = 0;
@@ -234,8 +234,8 @@ static int undo_restore(struct flow *f, struct error *err)
 	(void)err;
 	rs->c->init.pid = 0;
 	reaper_release(&rs->c->init.hold);
-	remains_clear(&rs->remains, rs->c->shim->loop, &rs->c->rt, &rs->c->shim->cgroups,
-		      rs->c->bundle.cgroups_path, cleared);
+	remains_clear(&rs->remains, rs->c->shim->loop, &rs->c->rt, rs->work_path,
+		      &rs->c->shim->cgroups, rs->c->bundle.cgroups_path, cleared);
 	return FLOW_WAIT;
 }
 

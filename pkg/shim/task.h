@@ -9,7 +9,7 @@
  *	exec.c       Exec, Start of an exec              delete.c     Delete
  *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
  *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
- *	gpu_checkpoint.c, gpu.c  their GPU side, with the agent (hooks/)
+ *	gpu_checkpoint.c, gpu_suspend.c, gpu.c  the GPU side, with the agent (hooks/)
  */
 #ifndef KYB_SHIM_TASK_H
 #define KYB_SHIM_TASK_H
@@ -59,6 +59,7 @@ enum process_state {
 
 struct container;
 struct checkpoint;
+struct suspend;
 
 struct process {
 	struct container *c; /* for an exec: a counted reference */
@@ -101,6 +102,9 @@ struct container {
 	struct list execs;
 	struct gate exec_gate; /* closed while the container is dumped */
 	struct checkpoint *checkpointing; /* by the agent; NULL = not */
+	struct suspend *suspending;       /* by the agent, or resuming; NULL = not */
+	struct buf held; /* suspended: what the agent wrote down; empty = not suspended */
+	bool stopping; /* its stop has become a checkpoint: once only */
 	bool pausing;
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
@@ -118,6 +122,8 @@ int process_init(struct process *p, struct container *c, const char *id, bool in
 void process_done(struct process *p);
 struct process *process_ref(struct process *p);
 void process_unref(struct process *p);
+/* An exec is gone: its container's reference is dropped. Harmless when that has happened. */
+void process_retire(struct process *p);
 
 /* "created", "running", ... as containerd's error texts have them. */
 const char *process_state_name(const struct process *p);
@@ -157,14 +163,14 @@ void container_find_cgroup(struct container *c);
 
 /* The container shows to the world: it has been created. */
 void container_publish(struct container *c);
-/* ... and is gone: the list's reference is dropped. */
+/* ... and is gone, with the execs that nobody has deleted: the list's reference is dropped. */
 void container_retire(struct container *c);
 
 /* --- op.c ----------------------------------------------------------------------------------- */
 
 /*
  * One call on a process of a container: holds references to both, waits for its turn in the
- * process's lane, answers the call exactly once.
+ * process's lane, answers the call exactly once. call NULL: an op of our own, which nobody waits for.
  */
 struct op {
 	struct ttrpc_call *call;
@@ -208,6 +214,20 @@ void do_update(void *arg, struct ttrpc_call *call, const void *request);
 void do_pids(void *arg, struct ttrpc_call *call, const void *request);
 void do_stats(void *arg, struct ttrpc_call *call, const void *request);
 void do_checkpoint(void *arg, struct ttrpc_call *call, const void *request);
+
+/* How a Pause and a Resume end, and a Pause that only freezes; of control.c. */
+void pause_end(struct op *op, int r, const struct error *err);
+void resume_end(struct op *op, int r, const struct error *err);
+void pause_plainly(struct op *op);
+/* With the agent; gpu_suspend.c. The op is in its lane, and is answered by these. */
+void gpu_pause(struct op *op);
+void gpu_resume(struct op *op);
+
+/*
+ * kybernate.io/on-stop: may this signal to the init become a checkpoint with exit? Then it does, and
+ * is delivered only if that fails; checkpoint.c.
+ */
+bool stop_by_checkpoint(struct container *c, unsigned int signo);
 
 /* Start, by what is to be started. The op is in its lane, and is answered by these. */
 void start_init(struct op *op);    /* start.c */

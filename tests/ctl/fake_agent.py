@@ -19,13 +19,15 @@ SERVICE = "kybernate.agent.v1.NodeAgent"
 REQUESTS = {
     "CreateCheckpoint": "CreateCheckpointRequest",
     "RestoreContainer": "RestoreContainerRequest",
+    "SuspendContainer": "SuspendContainerRequest",
+    "ResumeContainer": "ResumeContainerRequest",
     "ListCheckpoints": "ListCheckpointsRequest",
     "GetCheckpoint": "GetCheckpointRequest",
     "DeleteCheckpoint": "DeleteCheckpointRequest",
     "Status": "StatusRequest",
     "Doctor": "DoctorRequest",
 }
-STREAMS = {"CreateCheckpoint", "RestoreContainer"}
+STREAMS = {"CreateCheckpoint", "RestoreContainer", "SuspendContainer", "ResumeContainer"}
 
 
 def generate(directory):

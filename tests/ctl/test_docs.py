@@ -29,8 +29,8 @@ def own_options(ctl, verb):
 
 
 def test_the_verbs(ctl):
-    assert verbs(ctl) == ["checkpoint", "restore", "list", "inspect", "delete", "status", "doctor",
-                          "version", "help"]
+    assert verbs(ctl) == ["checkpoint", "restore", "suspend", "resume", "list", "inspect", "delete",
+                          "status", "doctor", "version", "help"]
 
 
 def test_manual_page(ctl):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""checkpoint and restore on pipes: every way in which they can end."""
+"""checkpoint, restore, suspend and resume on pipes: every way in which they can end."""
 import os
 import signal
 import subprocess
@@ -112,6 +112,39 @@ def test_restore(agent, ctl):
     assert ctl("restore", "web-1", "-q").out == "web-2\n"
     assert agent.requests["RestoreContainer"][1].container_id == ""
     assert ctl("restore", "web-1", "-o", "json").doc["task_pid"] == 4711
+
+
+def test_suspend_and_resume(agent, ctl):
+    def answer(_request, _context):
+        yield agent.update("LOCK")
+        yield agent.update("UNLOCK", "OK", timeline=[agent.time("VRAM_SAVE", 0, 1500, 2 * GIB),
+                                                     agent.time("UNLOCK", 1500, 500, 2 * GIB)])
+
+    agent.answers["SuspendContainer"] = agent.answers["ResumeContainer"] = answer
+    r = ctl("suspend", "web", "-n", "ns", "-t", "90s")
+    request, = agent.requests["SuspendContainer"]
+    assert (request.container_id, request.containerd_namespace, request.timeout_ms) == (
+        "web", "ns", 90000)
+    assert r.code == 0
+    assert r.out.splitlines()[-1] == "Container web is suspended, after 2.0s; 2.0 GiB of GPU " \
+        "memory wait in host memory."
+    r = ctl("resume", "web")
+    assert (r.code, r.out.splitlines()[-1]) == (
+        0, "Container web runs again, after 2.0s; 2.0 GiB of GPU memory are back.")
+    assert len(agent.requests["ResumeContainer"]) == 1
+    assert ctl("resume", "web", "-q").out == ""
+    assert ctl("suspend", "a/b").code == 2 and ctl("resume", "").code == 2
+
+
+def test_resume_that_failed(agent, ctl):
+    def answer(_request, _context):
+        yield agent.update("UNLOCK", "FAILED", error=agent.error("CUDA_RESTORE_FAILED",
+                                                                 "VRAM_RESTORE"))
+
+    agent.answers["ResumeContainer"] = answer
+    r = ctl("resume", "web")
+    assert r.code == 1
+    assert "Undone: the container stays suspended." in r.err
 
 
 # --- failures -----------------------------------------------------------------------------------

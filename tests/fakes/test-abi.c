@@ -71,6 +71,17 @@ static void the_library_has_the_symbols(void **state)
 		SYMBOL(cuCheckpointProcessGetState), SYMBOL(cuCheckpointProcessLock),
 		SYMBOL(cuCheckpointProcessCheckpoint), SYMBOL(cuCheckpointProcessRestore),
 		SYMBOL(cuCheckpointProcessUnlock),
+		/* The application's side. */
+		SYMBOL(cuDevicePrimaryCtxRetain), SYMBOL(cuCtxSetCurrent),
+		SYMBOL(cuCtxSynchronize), SYMBOL(cuModuleLoadData), SYMBOL(cuModuleGetFunction),
+		SYMBOL(cuMemAlloc), SYMBOL(cuMemAllocManaged), SYMBOL(cuMemFree),
+		SYMBOL(cuMemHostAlloc), SYMBOL(cuMemFreeHost), SYMBOL(cuMemsetD32),
+		SYMBOL(cuMemsetD32Async), SYMBOL(cuMemcpyDtoH), SYMBOL(cuMemcpyDtoHAsync),
+		SYMBOL(cuMemcpyHtoDAsync), SYMBOL(cuLaunchKernel), SYMBOL(cuStreamCreate),
+		SYMBOL(cuStreamSynchronize), SYMBOL(cuStreamBeginCapture),
+		SYMBOL(cuStreamEndCapture), SYMBOL(cuGraphInstantiateWithFlags),
+		SYMBOL(cuGraphLaunch), SYMBOL(cuEventCreate), SYMBOL(cuEventRecord),
+		SYMBOL(cuEventSynchronize),
 	};
 	void *lib = dlopen(FAKEGPU_LIBCUDA, RTLD_NOW);
 

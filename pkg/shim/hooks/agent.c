@@ -87,6 +87,11 @@ static Kybernate__Agent__V1__Context *make_context(const struct agent_request *r
 	return x;
 }
 
+static ProtobufCBinaryData binary(struct bytes b)
+{
+	return (ProtobufCBinaryData){ .len = b.n, .data = (uint8_t *)(uintptr_t)b.p };
+}
+
 static int send_message(struct agent_op *op, const ProtobufCMessage *msg)
 {
 	_cleanup_buf_ struct buf packed = BUF_NULL;
@@ -120,11 +125,13 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	m.context = make_context(req, &c);
 	o.exit = req->exit;
 	o.paused = req->paused;
+	o.stop = req->stop;
 	o.image_path = text(req->image_path);
 	o.work_path = text(req->work_path);
 	o.checkpoint_ref = text(req->checkpoint_ref);
 	o.runtime_flags = (char **)req->runtime_flags;
 	o.n_runtime_flags = req->n_runtime_flags;
+	o.held = binary(req->held);
 	m.options = &o;
 	m.resume = req->came_back;
 	m.resume_order = (Kybernate__Agent__V1__Order)req->last_order;
@@ -167,7 +174,9 @@ static int send_suspend(struct agent_op *op, const struct agent_request *req)
 	m.gpu_seat = text(req->gpu_seat);
 	m.timeout_ms = req->timeout_ms;
 	m.context = make_context(req, &c);
-	m.resume = req->came_back;
+	m.resume = req->resume;
+	m.if_asked = req->if_asked;
+	m.held = binary(req->held);
 	return send_message(op, &m.base);
 }
 
@@ -257,7 +266,8 @@ static bool unpack(struct agent_op *op, struct bytes msg, struct arena *arena, s
 	*v = (struct verdict){ m->status, m->error };
 	*out = (struct agent_reply){ .phase = m->phase,
 				     .order = (enum agent_order)m->order,
-				     .cuda_done = m->cuda_done };
+				     .cuda_done = m->cuda_done,
+				     .held = bytes_of(m->held.data, m->held.len) };
 	return true;
 }
 

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "event/loop.h"
 
@@ -45,6 +46,7 @@ struct agent_request {
 
 	/* Checkpoint */
 	bool exit, paused;
+	bool stop; /* in place of the signal that stops it: into the store, by a ref of the agent's */
 	const char *image_path, *work_path, *checkpoint_ref;
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
@@ -61,6 +63,10 @@ struct agent_request {
 
 	/* Suspend */
 	bool resume;
+	bool if_asked; /* only if an operator asks the agent for it now */
+
+	/* Of a container that is suspended: what agent_reply.held said then. */
+	struct bytes held;
 };
 
 /* A reply; valid during the call. */
@@ -71,6 +77,7 @@ struct agent_reply {
 	const char *image_path, *work_path;
 	char *const *runtime_flags;
 	size_t n_runtime_flags;
+	struct bytes held; /* with AGENT_ORDER_FREEZE of a suspend: to be kept */
 };
 
 struct agent_op;

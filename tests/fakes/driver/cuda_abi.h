@@ -70,6 +70,47 @@ FCU_CHECKPOINT fcu_result cuCheckpointProcessCheckpoint(int pid, struct fcu_plai
 FCU_CHECKPOINT fcu_result cuCheckpointProcessRestore(int pid, struct fcu_restore_args *args);
 FCU_CHECKPOINT fcu_result cuCheckpointProcessUnlock(int pid, struct fcu_plain_args *args);
 
+/* The application's side: app.c. */
+struct fcu_function;
+struct fcu_stream;
+struct fcu_graph;
+struct fcu_event;
+
+FCU_EXPORT fcu_result cuDevicePrimaryCtxRetain(void **context, fcu_device device);
+FCU_EXPORT fcu_result cuCtxSetCurrent(void *context);
+FCU_EXPORT fcu_result cuCtxSynchronize(void);
+FCU_EXPORT fcu_result cuModuleLoadData(void **module, const void *image);
+FCU_EXPORT fcu_result cuModuleGetFunction(struct fcu_function **function, void *module,
+					  const char *name);
+FCU_EXPORT fcu_result cuMemAlloc_v2(uint64_t *address, size_t n);
+FCU_EXPORT fcu_result cuMemAllocManaged(uint64_t *address, size_t n, unsigned int flags);
+FCU_EXPORT fcu_result cuMemFree_v2(uint64_t address);
+FCU_EXPORT fcu_result cuMemHostAlloc(void **ret, size_t n, unsigned int flags);
+FCU_EXPORT fcu_result cuMemFreeHost(void *p);
+FCU_EXPORT fcu_result cuMemsetD32_v2(uint64_t address, unsigned int value, size_t n);
+FCU_EXPORT fcu_result cuMemsetD32Async(uint64_t address, unsigned int value, size_t n,
+				       struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuMemcpyDtoH_v2(void *to, uint64_t from, size_t n);
+FCU_EXPORT fcu_result cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n,
+					   struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n,
+					   struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuLaunchKernel(struct fcu_function *function, unsigned int gx,
+				     unsigned int gy, unsigned int gz, unsigned int bx,
+				     unsigned int by, unsigned int bz, unsigned int shared,
+				     struct fcu_stream *stream, void **args, void **extra);
+FCU_EXPORT fcu_result cuStreamCreate(struct fcu_stream **ret, unsigned int flags);
+FCU_EXPORT fcu_result cuStreamSynchronize(struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuStreamBeginCapture_v2(struct fcu_stream *stream, int mode);
+FCU_EXPORT fcu_result cuStreamEndCapture(struct fcu_stream *stream, struct fcu_graph **graph);
+FCU_EXPORT fcu_result cuGraphInstantiateWithFlags(struct fcu_graph **exec, struct fcu_graph *graph,
+						  uint64_t flags);
+FCU_EXPORT fcu_result cuGraphLaunch(struct fcu_graph *exec, struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuEventCreate(struct fcu_event **ret, unsigned int flags);
+FCU_EXPORT fcu_result cuEventRecord(struct fcu_event *event, struct fcu_stream *stream);
+FCU_EXPORT fcu_result cuEventSynchronize(struct fcu_event *event);
+FCU_EXPORT fcu_result cuEventElapsedTime(float *ms, struct fcu_event *from, struct fcu_event *to);
+
 #endif
 
 #endif

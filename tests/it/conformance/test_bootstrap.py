@@ -5,6 +5,7 @@ Sources: containerd repo, runtime/v2/{binary.go,shim/} (1.6, 1.7), pkg/shim and 
 (2.x), {runtime/v2/runc,cmd/containerd-shim-runc-v2}/manager.
 """
 import concurrent.futures
+import ctypes
 import json
 import os
 import signal
@@ -408,6 +409,32 @@ def test_oom_score_is_one_above_its_starter(world):
     ours = int(open("/proc/self/oom_score_adj", encoding="ascii").read())
     score = int(open(f"/proc/{container.shim_pid()}/oom_score_adj", encoding="ascii").read())
     assert score == min(1000, ours + 1)
+
+
+PR_SCHED_CORE, PR_SCHED_CORE_GET = 62, 0
+
+
+def core_scheduling(option, command, pid=0):
+    """What prctl(2) tells of a process's core-scheduling cookie; None where it cannot."""
+    cookie = ctypes.c_ulonglong()
+    done = ctypes.CDLL(None).prctl(option, ctypes.c_ulong(command), ctypes.c_ulong(pid),
+                                   ctypes.c_ulong(0), ctypes.byref(cookie))
+    return cookie.value if done == 0 else None
+
+
+def test_core_scheduling(world):
+    """SCHED_CORE: a cookie of its own for the shim and what it starts; where the kernel has none
+    'start' must fail, for containerd was told to separate pods."""
+    has = core_scheduling(PR_SCHED_CORE, PR_SCHED_CORE_GET) is not None
+    container = world.define()
+    world.program(container, "start", stdin=container.start_input(),
+                  more_env={"SCHED_CORE": "1"})
+    if not has:
+        assert container.started.status != 0
+        assert not world.shims()
+        return
+    container.connect(world.service_of(container))
+    assert core_scheduling(PR_SCHED_CORE, PR_SCHED_CORE_GET, container.shim_pid())
 
 
 @pytest.mark.machine

@@ -258,6 +258,62 @@ def test_state_answers_during_a_dump(world):
         ttrpc.answer(dumping, 60)
 
 
+def test_deadline_during_a_dump(world):
+    """Whatever becomes of the dump, the container is what it was."""
+    container, fake = counting_faked(world)
+    fake.hold("checkpoint")
+    dumping = container.task.send("Checkpoint", timeout=env.seconds(0.3), id=container.id,
+                                  path=str(image(world)))
+    fake.wait_call("checkpoint")
+    time.sleep(env.seconds(0.5))  # past the deadline
+    fake.release("checkpoint")
+    try:
+        ttrpc.answer(dumping, 60)
+    except ttrpc.Error:
+        pass
+    until(lambda: container.status == "RUNNING")
+    before = count(container)
+    until(lambda: count(container) > before)
+    container.checkpoint(image(world, "again"), options())
+
+
+def test_connection_lost_during_a_dump(world):
+    """containerd restarts meanwhile."""
+    container, fake = counting_faked(world)
+    fake.hold("checkpoint")
+    container.task.send("Checkpoint", id=container.id, path=str(image(world)))
+    fake.wait_call("checkpoint")
+    container.task.close()
+    container.connect(world.service_of(container))
+    fake.release("checkpoint")
+    until(lambda: container.status == "RUNNING")
+    before = count(container)
+    until(lambda: count(container) > before)
+    until(lambda: not [p for p in procs.pids() if "criu" in " ".join(procs.command(p))
+                       and world.token in " ".join(procs.command(p))])
+    container.checkpoint(image(world, "again"), options())
+
+
+def test_changed_stdio(world):
+    """Pipes at the dump, nothing at the restore: it works or it is refused, and either way nothing
+    hangs and Delete works."""
+    container = world.running(["probe", "tick", "10"], io="pipes")
+    container.io.out.wait_for("10\n")
+    folder = image(world)
+    container.checkpoint(folder, options(exit=True))
+    container.finish()
+    again = copy_of(world, container, folder, args=["probe", "tick", "10"])
+    try:
+        again.start()
+    except ttrpc.Error as error:
+        assert error.message
+        assert again.status == "CREATED"
+    else:
+        again.kill()
+        again.wait()
+    again.delete()
+
+
 def test_exit_during_a_dump(world):
     """Killed meanwhile: the dump fails, the exit is told."""
     container, fake = counting_faked(world)

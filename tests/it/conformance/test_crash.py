@@ -14,6 +14,7 @@ import time
 import pytest
 
 from kyb import cgroups, env, procs, protos, starter
+from kyb.shims import KINDS
 from kyb.wait import until
 
 pytestmark = pytest.mark.mess
@@ -238,18 +239,21 @@ def test_start_after_a_crash(world):
     assert container.finish().exit_status == 137
 
 
-@pytest.mark.parametrize("verb", ["create", "start", "delete"])
+@pytest.mark.parametrize("verb", ["create", "start", "delete", "pause", "checkpoint"])
 def test_crash_while_the_runtime_works(world, verb):
     container, fake = world.faked(["probe", "sleep"])
     if verb != "create":
         container.create()
-    if verb == "delete":
+    if verb in ("delete", "pause", "checkpoint"):
         container.start()
+    if verb == "delete":
         container.kill()
         container.wait()
     fake.hold(verb)
-    method = {"create": "Create", "start": "Start", "delete": "Delete"}[verb]
+    method = verb.capitalize()
     fields = container.create_request() if verb == "create" else {"id": container.id}
+    if verb == "checkpoint":
+        fields["path"] = str(world.dir / "image")
     shim = container.shim_pid()
     container.task.send(method, **fields)
     fake.wait_call(verb)
@@ -261,6 +265,35 @@ def test_crash_while_the_runtime_works(world, verb):
     assert answer(container.delete_program()).exit_status == 137
     assert procs.mounts_below(container.rootfs) == []
     assert container.id not in world.runtime_ids()
+
+
+@pytest.mark.only_ours("the oracle's bundles are its own")
+def test_delete_of_another_shims_bundle(world):
+    """After an upgrade the program on the disk is run for what an older one, or containerd's own,
+    has left."""
+    other = KINDS["runc-v2"]
+    if other.why_missing:
+        pytest.skip(other.why_missing)
+    container = world.running(kind=other)
+    crash(container)
+    container.kind = world.kind
+    reply = answer(container.delete_program())
+    assert (reply.pid, reply.exit_status) == (container.pid, 137)
+    clean(container)
+
+
+@pytest.mark.only_ours("the oracle's bundles are its own")
+def test_bundle_is_readable_for_others(world):
+    """And the way back: a downgrade."""
+    other = KINDS["runc-v2"]
+    if other.why_missing:
+        pytest.skip(other.why_missing)
+    container = world.running()
+    crash(container)
+    container.kind = other
+    reply = answer(container.delete_program())
+    assert (reply.pid, reply.exit_status) == (container.pid, 137)
+    clean(container)
 
 
 def test_stdio_of_a_crashed_shim(world):

@@ -7,8 +7,11 @@ core/mount (2.x); go-runc repo.
 import concurrent.futures
 import json
 import os
+import pathlib
+import shutil
 import signal
 import stat
+import subprocess
 import time
 
 import pytest
@@ -97,6 +100,29 @@ def test_process_has_only_its_three_descriptors(world):
     lines = container.io.out.wait_end().decode().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1", "2"]
     container.finish()
+
+
+@pytest.mark.machine
+def test_user_namespace(world):
+    """Its root may open /dev/stdout again: the pipes belong to it."""
+    def mapped(spec):
+        spec["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            spec["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+    world.dir.chmod(0o711)
+    for folder in ("t", f"t/{world.namespace}"):
+        (world.dir / folder).mkdir(exist_ok=True)
+        (world.dir / folder).chmod(0o711)
+    container = world.container(
+        ["sh", "-c", "cat /proc/self/uid_map; echo again >/dev/stdout"], io="pipes", edit=mapped,
+        options=world.options(io_uid=100000, io_gid=100000))
+    container.run()
+    assert container.wait().exit_status == 0
+    lines = container.io.out.wait_end().decode().splitlines()
+    assert lines[0].split() == ["0", "100000", "65536"]
+    assert lines[1] == "again"
+    container.delete()
 
 
 def test_init_killed_before_start(world):
@@ -275,6 +301,26 @@ def test_mount_propagation(world):
     container.mounts = [root_mount("bind", "rbind", "rshared", source=world.base)]
     container.create()
     assert any(f.startswith("shared:") for f in mount_fields(container.rootfs)[6:9])
+
+
+@pytest.mark.skipif(shutil.which("mke2fs") is None or not os.path.exists("/dev/loop-control"),
+                    reason="needs mke2fs and loop devices")
+@pytest.mark.parametrize("options", [["loop"], ["loop", "ro"]], ids=["rw", "ro"])
+def test_loop_mount(world, options):
+    """A file system in a file, as snapshotters with block devices hand it over."""
+    image = world.dir / "image"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", world.base, image, "64M"], check=True,
+                   capture_output=True)
+    container = world.container(["sh", "-c", "echo x >/new || exit 7; exit 5"])
+    container.mounts = [root_mount("ext4", *options, source=image)]
+    container.run()
+    device = os.path.basename(mount_fields(container.rootfs)[mount_fields(
+        container.rootfs).index("-") + 2])
+    assert device.startswith("loop")
+    assert container.finish().exit_status == (7 if "ro" in options else 5)
+    backing = pathlib.Path(f"/sys/block/{device}/loop/backing_file")
+    until(lambda: not backing.exists() or str(image) not in backing.read_text(),
+          what="the loop device is let go")
 
 
 def test_several_mounts(world):

@@ -153,6 +153,15 @@ def test_no_events_service_at_all(world):
     assert container.finish().exit_status == 4
 
 
+def test_no_address_for_events(world):
+    """Without TTRPC_ADDRESS (a shim started by hand) there is nobody to tell, and no obstacle."""
+    container = world.define(["probe", "exit", "4"])
+    container.launch(more_env={"TTRPC_ADDRESS": ""})
+    container.run()
+    assert container.finish().exit_status == 4
+    assert not world.sink.all(container.id)
+
+
 def test_shim_ends_with_events_unsent(world):
     """Shutdown waits five seconds for them, not for ever."""
     world.sink.stop()

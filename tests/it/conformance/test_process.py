@@ -8,12 +8,13 @@ import concurrent.futures
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
 import pytest
 
-from kyb import cgroups, env, procs, ttrpc
+from kyb import cgroups, env, procs, stdio, ttrpc
 from kyb.wait import until
 from kyb.world import ZERO_TIME
 
@@ -206,6 +207,17 @@ def test_exit_of_init_ends_all_in_a_shared_pid_namespace(world):
     container.delete()
 
 
+def test_unreadable_spec_counts_as_a_shared_pid_namespace(world):
+    """Better one kill too many than processes that nobody knows of."""
+    container = world.running(["sh", "-c", "probe sleep & probe sleep & wait"], host=("pid",))
+    until(lambda: len(container.pids()) == 3)
+    pids = list(container.pids())
+    (container.bundle / "config.json").unlink()
+    container.kill()
+    assert container.wait().exit_status == 137
+    until(lambda: not any(procs.alive(pid) for pid in pids))
+
+
 def test_exit_of_init_ends_execs(world):
     container = world.running()
     added = container.exec("e", ["probe", "sleep"])
@@ -364,6 +376,15 @@ def test_kill_is_answered_though_the_shim_leaves(world):
     releasing.join()
 
 
+def test_delete_waits_for_a_busy_rootfs(world):
+    """Somebody looks around in there: unmounting is tried again for a while."""
+    container = world.running(["probe", "exit", "3"])
+    container.wait()
+    with subprocess.Popen(["sleep", "0.5"], cwd=container.rootfs):
+        assert container.delete().exit_status == 3
+    assert procs.mounts_below(container.rootfs) == []
+
+
 def test_id_can_be_used_again(world):
     container = world.running(["probe", "exit", "1"])
     container.finish()
@@ -460,6 +481,16 @@ def test_exec_without_an_id(world):
     assert container.status == "RUNNING"
 
 
+@pytest.mark.only_ours("the reference makes file names of whatever it is given")
+@pytest.mark.parametrize("exec_id", ["../e1", "a/b", "..", "a b", "x" * 300, "e\n1"])
+def test_exec_id_that_is_no_identifier(world, exec_id):
+    """The id becomes a part of file names."""
+    container = world.running()
+    error = error_of(container.exec, exec_id, ["probe", "exit"])
+    assert error.code == ttrpc.INVALID_ARGUMENT
+    assert container.status == "RUNNING"
+
+
 def test_exec_with_a_broken_spec(world):
     container = world.running()
     with pytest.raises(ttrpc.Error):
@@ -541,6 +572,54 @@ def test_exec_start_when_init_was_reaped(world):
     container.kill()
     container.wait()
     assert error_of(added.start).code == ttrpc.FAILED_PRECONDITION
+
+
+def test_execs_race_with_the_end_of_init(world):
+    """Whoever wins: every call is answered, and the exit of init comes, last."""
+    for _ in range(3):
+        container = world.running()
+        added = [container.exec(f"e{n}", ["probe", "sleep", "50"]) for n in range(8)]
+        calls = [container.task.send("Start", id=container.id, exec_id=process.exec_id)
+                 for process in added]
+        container.kill()
+        for call in calls:
+            try:
+                ttrpc.answer(call, env.seconds(30))
+            except ttrpc.Error:
+                pass  # init was gone before this one's turn
+        for process in added:
+            process.wait()
+        container.wait()
+        world.sink.wait("exit", container.id, id=container.id)
+        exits = world.sink.all(container.id, "exit")
+        assert exits[-1].message.id == container.id
+        assert len({event.message.id for event in exits}) == len(exits)
+        started = {event.message.exec_id for event in world.sink.all(container.id)
+                   if event.topic == "/tasks/exec-started"}
+        assert started == {event.message.id for event in exits[:-1]}
+        for process in added:
+            process.delete()
+        container.delete()
+
+
+def test_exec_whose_logger_is_slower_than_the_end_of_init(world):
+    """Its start was allowed when init lived; nothing of it may come after the exit of init."""
+    program = world.dir / "logger"
+    program.write_text(f"#!/bin/sh\nwhile [ ! -e {world.dir}/go ]; do /bin/sleep 0.05; done\n"
+                       "exec 5>&-\n/bin/cat <&3 >/dev/null\n")
+    program.chmod(0o755)
+    container = world.running()
+    added = container.exec("e1", ["probe", "exit"], io=stdio.Uris(f"binary://{program}"))
+    starting = container.task.send("Start", id=container.id, exec_id="e1")
+    container.kill()
+    time.sleep(0.3)  # a chance for the exit to arrive while the logger is waited for
+    (world.dir / "go").touch()
+    with pytest.raises(ttrpc.Error):
+        ttrpc.answer(starting)
+    container.wait()
+    world.sink.wait("exit", container.id, id=container.id)
+    assert [e.message.id for e in world.sink.all(container.id, "exit")] == [container.id]
+    added.delete()
 
 
 def test_execs_in_parallel(world):

@@ -109,7 +109,8 @@ def test_update_goes_through_the_runtime(world):
     """Whose record of the limits would go stale otherwise."""
     container, fake = world.faked(memory=100 * MIB)
     container.run()
-    container.update({"memory": {"limit": 50 * MIB}}, annotations=[])
+    container.update({"memory": {"limit": 50 * MIB}},
+                     annotations=[protos.common.StringEntry(key="ignored", value="entirely")])
     (argv,) = fake.calls("update")
     assert argv[argv.index("update"):] in (["update", "--resources=-", container.id],
                                            ["update", "--resources", "-", container.id])

@@ -164,8 +164,9 @@ def session_node(kind, base_rootfs, tmp_path_factory):
         pytest.skip("only ours: containerd's shim knows no GPU")
     config = tmp_path_factory.mktemp("shim") / "shim.toml"
     made = Node(kind, base_rootfs, cri=True, environ={"KYBERNATE_SHIM_CONFIG": str(config)})
-    config.write_text(f'agent_socket = "{made.dir}/a/agent.sock"\nlog_level = "debug"\n',
-                      encoding="ascii")
+    made.shim_config = config
+    made.shim_config_text = f'agent_socket = "{made.dir}/a/agent.sock"\nlog_level = "debug"\n'
+    config.write_text(made.shim_config_text, encoding="ascii")
     try:
         yield made
     finally:
@@ -188,6 +189,10 @@ class GpuNode:
 
     def start(self, **how):
         self.agent = self._start_agent(self.agent_dir, containerd=self.node.socket, **how)
+
+    def write_shim_config(self, more=""):
+        """For shims that are started from now on."""
+        self.node.shim_config.write_text(self.node.shim_config_text + more, encoding="ascii")
 
     def container(self, args=None, annotations=None, group=GROUP, seat=SEAT, gpu_dir=None,
                   environ=(), **more):
@@ -221,10 +226,12 @@ class GpuNode:
 
     def clone(self, ref, **more):
         """(Outcome, Container) of the agent's RestoreContainer."""
-        made = Container(self.client, self.node.new_id())
+        made = Container(self.client, more.pop("container_id", self.node.new_id()))
         self.containers.append(made)
-        return self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
-                              **more), made
+        outcome = self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
+                                 **more)
+        made.id = made.id or outcome.last.container_id
+        return outcome, made
 
     def ended(self, container):
         """Waits for its end; the exit status."""

@@ -4,11 +4,13 @@ memory is where it was."""
 import json
 import os
 import pathlib
+import time
 
 import grpc
 import pytest
 
 from kyb import env
+from kyb.agent import pb as agent_pb
 from kyb.client import Container
 from kyb.wait import until
 
@@ -80,6 +82,60 @@ def test_by_the_agent(gnode):
     outcome, third = gnode.clone("ck")
     assert outcome.ok, outcome
     gnode.watch(third).goes_on()
+
+
+def test_the_agent_chooses_an_id(gnode):
+    """The checkpoint's own while it is free, else one that shows where it comes from."""
+    first = gnode.running()
+    assert gnode.checkpoint(first).ok
+    gnode.ended(first)
+    outcome, second = gnode.clone("ck", container_id="")
+    assert outcome.ok, outcome
+    assert second.id.startswith(first.id + "-r")
+    assert {u.container_id for u in outcome.updates} == {second.id}
+    assert second.pid or second.get().pid == outcome.last.task_pid
+    gnode.watch(second).goes_on()
+    first.remove()
+    outcome, third = gnode.clone("ck", container_id="")
+    assert outcome.ok, outcome
+    assert third.id == first.id
+    gnode.watch(third).goes_on()
+
+
+def test_the_timeline_is_whole(gnode):
+    """What was prepared before the container was mounted is in it, in its place."""
+    first = gnode.running()
+    assert gnode.checkpoint(first, leave=True).ok
+    outcome, _ = gnode.clone("ck")
+    assert outcome.ok, outcome
+    assert outcome.phases == ["preflight", "verify", "rootfs", "preflight", "verify",
+                              "criu_restore", "vram_restore", "unlock"]
+    starts = [t.start_us for t in outcome.last.timeline]
+    assert starts == sorted(starts)
+    seen = {u.phase for u in outcome.updates[:-1]}
+    assert {agent_pb.PHASE_CREATE, agent_pb.PHASE_ROOTFS, agent_pb.PHASE_CRIU_RESTORE,
+            agent_pb.PHASE_VRAM_RESTORE} <= seen
+
+
+def test_progress_comes_while_a_phase_takes_its_time(gnode):
+    """A caller hears of the operation at least once a second, whatever it is waiting for."""
+    container = gnode.running()
+    rule = gnode.gpu.fault(call="checkpoint", hang=True)
+    heard = []
+    before = time.time() * 1000
+    updates = gnode.agent.stream("CreateCheckpoint", container_id=container.id, checkpoint_ref="ck",
+                                 containerd_namespace=gnode.node.namespace)
+    for update in updates:
+        heard.append(update.progress.elapsed_ms)
+        if update.phase == agent_pb.PHASE_VRAM_SAVE and heard[-1] > 2500:
+            break
+    (doing,) = gnode.agent.call("Status").operations
+    assert before <= doing.started_ms <= time.time() * 1000
+    gnode.gpu.release(rule)
+    assert list(updates)[-1].status == agent_pb.STATUS_OK
+    assert max(b - a for a, b in zip(heard, heard[1:])) < 1000
+    info = gnode.agent.call("GetCheckpoint", checkpoint_ref="ck").checkpoint
+    assert info.container_id == container.id
 
 
 def test_not_running_before_the_gpu_is_back(gnode):

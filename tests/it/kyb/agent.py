@@ -26,7 +26,9 @@ _VERBS = {  # request, reply
     "Doctor": (pb.DoctorRequest, pb.DoctorReply),
 }
 _STREAMS = {"CreateCheckpoint": pb.CreateCheckpointRequest,
-            "RestoreContainer": pb.RestoreContainerRequest}
+            "RestoreContainer": pb.RestoreContainerRequest,
+            "SuspendContainer": pb.SuspendContainerRequest,
+            "ResumeContainer": pb.ResumeContainerRequest}
 _CONFIG = """socket = "{dir}/agent.sock"
 store = "{dir}/store"
 journal = "{dir}/journal"
@@ -52,10 +54,11 @@ def why_missing():
 
 
 class Agent:
-    """A running agent. more: further lines of its configuration."""
+    """A running agent. more: further lines of its configuration. prefix: the words of a command that
+    runs it."""
 
     def __init__(self, folder, gpu, containerd="/nonexistent/containerd.sock", more="",
-                 environ=None):
+                 environ=None, prefix=()):
         self.dir = pathlib.Path(folder)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.gpu = gpu
@@ -64,6 +67,7 @@ class Agent:
         self.log_path = self.dir / "agent.log"
         self.config = self.dir / "agent.toml"
         self.environ = environ or {}
+        self.prefix = prefix
         self.process = None
         self._channel = None
         self.config.write_text(_CONFIG.format(
@@ -80,7 +84,7 @@ class Agent:
                            LD_LIBRARY_PATH=str(self.gpu.library_dir))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [program("kybernate-agent"), "--config", str(self.config)],
+                [*self.prefix, program("kybernate-agent"), "--config", str(self.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, process_group=0)
         until(self._serves, 20, "the agent serves")
 
@@ -137,9 +141,10 @@ class Agent:
         return function(request(**fields), timeout=env.seconds(timeout))
 
     def shim_stream(self, verb, requests):
-        """What a shim opens: Checkpoint or Restore, with an iterator of requests."""
+        """What a shim opens, with an iterator of requests."""
         request, reply = {"Checkpoint": (pb.CheckpointRequest, pb.CheckpointReply),
-                          "Restore": (pb.RestoreRequest, pb.RestoreReply)}[verb]
+                          "Restore": (pb.RestoreRequest, pb.RestoreReply),
+                          "Suspend": (pb.SuspendRequest, pb.SuspendReply)}[verb]
         function = self.channel.stream_stream(SERVICE + verb,
                                               request_serializer=request.SerializeToString,
                                               response_deserializer=reply.FromString)

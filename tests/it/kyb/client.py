@@ -234,6 +234,14 @@ class Container:
             return self._do("DeleteProcess", exec_id=exec_id)
         return self._do("Delete")
 
+    def remove(self):
+        """The container itself, and its snapshot; its task is gone."""
+        channel = self.client.channel
+        channel.call("containerd.services.containers.v1.Containers", "Delete",
+                     pb.IdRequest(id=self.id), pb.Empty)
+        channel.call("containerd.services.snapshots.v1.Snapshots", "Remove",
+                     pb.SnapshotRequest(snapshotter="overlayfs", key=self.id), pb.Empty)
+
     def pids(self):
         return [p.pid for p in self._do("ListPids").processes]
 

@@ -6,7 +6,7 @@ import secrets
 
 import grpc
 
-from . import env, image, protos
+from . import env, image, protos, websocket
 from .client import Channel
 
 pb = protos.load("cri")
@@ -28,6 +28,10 @@ _REPLIES = {
     "UpdateContainerResources": (pb.UpdateContainerResourcesRequest, pb.Empty),
     "ContainerStats": (pb.ContainerRequest, pb.ContainerStatsResponse),
     "ReopenContainerLog": (pb.ContainerRequest, pb.Empty),
+    "Exec": (pb.ExecRequest, pb.StreamResponse),
+    "Attach": (pb.AttachRequest, pb.StreamResponse),
+    "PortForward": (pb.PortForwardRequest, pb.StreamResponse),
+    "PodSandboxStats": (pb.PodSandboxRequest, pb.PodSandboxStatsResponse),
     "CheckpointContainer": (pb.CheckpointContainerRequest, pb.Empty),
 }
 
@@ -85,6 +89,12 @@ class Pod:
         state = self.cri.do("PodSandboxStatus", pod_sandbox_id=self.id).status.state
         return state == pb.SANDBOX_READY
 
+    def forward(self, port):
+        """Channels of one forwarded port: its data is channel 0, errors are channel 1. Each
+        starts with the number of the port."""
+        url = self.cri.do("PortForward", pod_sandbox_id=self.id, port=[port]).url
+        return websocket.Channels(f"{url}?port={port}")
+
     def stop(self):
         self.cri.do("StopPodSandbox", pod_sandbox_id=self.id)
 
@@ -96,8 +106,12 @@ class Pod:
 class PodContainer:
     """A container of a pod, created."""
 
-    def __init__(self, pod, command, tty, memory, stdin, **fields):
+    def __init__(self, pod, command, tty, memory, stdin, pid=None, target="", **fields):
         self.pod = pod
+        namespaces = pb.NamespaceOption()
+        namespaces.CopyFrom(pod.config.linux.security_context.namespace_options)
+        if pid is not None:
+            namespaces.pid, namespaces.target_id = pid, target
         name = "c" + secrets.token_hex(4)
         self.log_path = pod.logs / f"{name}.log"
         config = pb.ContainerConfig(
@@ -106,7 +120,7 @@ class PodContainer:
             linux=pb.LinuxContainerConfig(
                 resources=pb.LinuxContainerResources(memory_limit_in_bytes=memory),
                 security_context=pb.LinuxContainerSecurityContext(
-                    namespace_options=pod.config.linux.security_context.namespace_options)),
+                    namespace_options=namespaces)),
             **fields)
         self.id = pod.cri.do("CreateContainer", pod_sandbox_id=pod.id, config=config,
                              sandbox_config=pod.config).container_id
@@ -126,6 +140,16 @@ class PodContainer:
 
     def exec(self, *command, seconds=0):
         return self._do("ExecSync", cmd=command, timeout=seconds)
+
+    def stream(self, *command, tty=False, stdin=True):
+        """An exec with its stdio as Channels."""
+        return websocket.Channels(self._do("Exec", cmd=command, tty=tty, stdin=stdin, stdout=True,
+                                           stderr=not tty).url)
+
+    def attach(self, tty=False, stdin=True):
+        """The container's own stdio as Channels."""
+        return websocket.Channels(self._do("Attach", tty=tty, stdin=stdin, stdout=True,
+                                           stderr=not tty).url)
 
     def stop(self, grace=0):
         self._do("StopContainer", timeout=grace)

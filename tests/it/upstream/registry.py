@@ -1,0 +1,180 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""registry PORT - the images that containerd's and Kubernetes' own tests pull, without a network.
+
+Speaks as much of the OCI distribution API as a pull needs, on localhost, where clients take plain
+HTTP. Every repository holds one image: static busybox, with the users and the command that the
+tests expect of the repository of that name (_SPECIAL); all tags of it are the same. It ends when
+its standard input does.
+"""
+import hashlib
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+
+_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_CONFIG = "application/vnd.docker.container.image.v1+json"
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+_PASSWD = """root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/bin/false
+www-data:x:33:33:www-data:/var/www:/bin/false
+nobody:x:65534:65534:nobody:/home:/bin/false
+"""
+_GROUP = """root:x:0:
+daemon:x:1:
+www-data:x:33:
+users:x:100:
+nogroup:x:65534:
+"""
+# Only in the image that is about it: elsewhere tests expect uid 1000 to be nobody in particular.
+_USER = "default-user:x:1000:1000::/home/default-user:/bin/sh\n"
+_GROUPS = "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
+_WEB = ["httpd", "-f", "-h", "/www", "-p"]
+_SPECIAL = {  # the end of a repository's name: what its image's config says
+    "test-image-user-uid": {"User": "1002"},
+    "test-image-user-username": {"User": "www-data"},
+    "test-image-user-uid-group": {"User": "1003:users"},
+    "test-image-user-username-group": {"User": "www-data:users"},
+    "test-image-predefined-group": {"User": "1000"},
+    "nginx": {"Cmd": [*_WEB, "80"]},
+    "httpd": {"Cmd": [*_WEB, "80"]},
+    "hostnet-nginx-amd64": {"Cmd": [*_WEB, "12003"]},
+    "hostnet-nginx-arm64": {"Cmd": [*_WEB, "12003"]},
+    "pause": {"Cmd": ["sleep", "1000000"]},
+    "volume-copy-up": {},
+}
+_DIRS = ("bin", "dev", "etc", "home/default-user", "proc", "root", "run", "sys", "tmp", "usr/bin",
+         "usr/sbin", "var/www", "www", "test_dir")
+
+
+def _file(archive, name, data, mode=0o644):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), mode
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _base_layer():
+    """busybox with all its applets, as a tar archive."""
+    busybox = shutil.which("busybox")
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in _DIRS:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            archive.addfile(info)
+        with open(busybox, "rb") as program:
+            _file(archive, "bin/busybox", program.read(), 0o755)
+        for applet in applets.stdout.split():
+            if applet != "busybox":
+                info = tarfile.TarInfo(f"bin/{applet}")
+                info.type, info.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(info)
+        _file(archive, "etc/passwd", _PASSWD.encode())
+        _file(archive, "etc/group", _GROUP.encode())
+        _file(archive, "www/index.html", b"<html>Welcome: it works!</html>\n")
+        _file(archive, "test_dir/test_file", b"test_content\n")
+    return buffer.getvalue()
+
+
+def _mark_layer(text):
+    """A small layer that makes an image differ from the others."""
+    users = text.endswith("test-image-predefined-group")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        _file(archive, "etc/image", text.encode())
+        if users:
+            _file(archive, "etc/passwd", (_PASSWD + _USER).encode())
+            _file(archive, "etc/group", (_GROUP + _GROUPS).encode())
+    return buffer.getvalue()
+
+
+def _digest(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Images:
+    """All images by repository and reference, all blobs by digest."""
+
+    def __init__(self):
+        self._base = _base_layer()
+        self.blobs = {_digest(self._base): (_LAYER, self._base)}
+        self._made = {}
+        self._lock = threading.Lock()
+
+    def _put(self, kind, data):
+        self.blobs[_digest(data)] = (kind, data)
+        return {"mediaType": kind, "size": len(data), "digest": _digest(data)}
+
+    def manifest(self, repository, reference):
+        """The manifest's bytes, or None."""
+        if reference.startswith("sha256:"):
+            return self.blobs.get(reference, (None, None))[1]
+        with self._lock:
+            if repository not in self._made:
+                self._made[repository] = self._make(repository)
+            return self._made[repository]
+
+    def _make(self, repository):
+        layers = [self._base, _mark_layer(repository)]
+        config = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                  "Cmd": ["sh"], **_SPECIAL.get(repository.rpartition("/")[2], {})}
+        document = json.dumps({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
+            "history": [{"created_by": repository} for _ in layers]}).encode()
+        manifest = json.dumps({
+            "schemaVersion": 2, "mediaType": _MANIFEST, "config": self._put(_CONFIG, document),
+            "layers": [self._put(_LAYER, layer) for layer in layers]}).encode()
+        self._put(_MANIFEST, manifest)
+        return manifest
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    images = None
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        found = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/([^/?]+)(\?.*)?", self.path)
+        kind, data = None, None
+        if found and found.group(2) == "manifests":
+            kind, data = _MANIFEST, self.images.manifest(found.group(1), found.group(3))
+        elif found:
+            kind, data = self.images.blobs.get(found.group(3), (None, None))
+        elif self.path in ("/v2", "/v2/"):
+            kind, data = "application/json", b"{}"
+        self.send_response(200 if data is not None else 404)
+        self.send_header("Content-Length", str(len(data or b"")))
+        if data is not None:
+            self.send_header("Content-Type", kind)
+            self.send_header("Docker-Content-Digest", _digest(data))
+        self.end_headers()
+        if data is not None and self.command == "GET":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args):  # pylint: disable=arguments-differ
+        pass
+
+
+def main():
+    _Handler.images = Images()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    os._exit(0)  # pylint: disable=protected-access # connections may still be open
+
+
+if __name__ == "__main__":
+    main()
