@@ -149,6 +149,8 @@ static int serve(struct agent *agent, struct error *err)
 {
 	struct grpc_server_config config = {
 		.max_connections = agent->settings.limits.connections,
+		/* All shims are root, and so are those who look after them. */
+		.max_connections_per_uid = agent->settings.limits.connections,
 		/* Requests are small, lists may be long. Peers are root's, so one may have it all. */
 		.max_send = AGENT_MESSAGE_MAX,
 		.max_unsent = 2 * AGENT_MESSAGE_MAX,

@@ -24,8 +24,8 @@
 	  "What the worker loads: a name for the dynamic loader, or an absolute path.")            \
 	X(UIDS, allowed_uids, "[0]", "Only processes of these users are answered.")                \
 	X(LEVEL, log_level, "\"info\"", "The least important lines that are logged.")              \
-	X(COUNT, limits.connections, "256", "Clients at a time.")                                  \
-	X(COUNT, limits.operations, "64", "Checkpoints, restores and suspends at a time.")         \
+	X(COUNT, limits.connections, "1024", "Clients at a time: a shim with an operation, a tool.")  \
+	X(COUNT, limits.operations, "512", "Checkpoints, restores and suspends at a time.")        \
 	X(COUNT, limits.criu, "2", "CRIU dumps and restores at a time on this node.")              \
 	X(SIZE, limits.store_size, "0",                                                            \
 	  "Most bytes that the store may hold; 0: as much as its file system has room for.")       \

@@ -40,6 +40,7 @@ struct checkpoint {
 	int result;
 	struct error err;
 	nsec_t drain_until;
+	int hold; /* of the checkpoint that is being made; 0 = none */
 };
 
 /* Where CRIU logs: what the options say, or a folder in the bundle's work folder. Created. */

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/path.h"
@@ -81,6 +82,10 @@ static void order_done(struct checkpoint *ck, int r, const struct error *err)
 	enum agent_order order = ck->order;
 
 	ck->order = AGENT_ORDER_NONE;
+	/* From now on it is the agent's alone, who seals it or throws it away. */
+	if (ck->hold)
+		(void)close(ck->hold);
+	ck->hold = 0;
 	ck->last_result = r;
 	ck->last_err = r < 0 ? *err : ERROR_NULL;
 	if (ck->over) {
@@ -283,9 +288,14 @@ static void order_dump(struct checkpoint *ck, const struct agent_reply *reply)
 	}
 	if (r == 0)
 		r = path_mkdirs(ck->image_path, 0700);
-	if (r < 0) {
+	if (r < 0)
 		(void)error_reason(&err, REASON_STORE_FAILED, r, "the image folder %s: %s",
 				   ck->image_path, strerror(-r));
+	if (r == 0 && (ck->options.ref || ck->stop_signal)) {
+		r = gpu_hold_images(ck->image_path, &err);
+		ck->hold = r > 0 ? r : 0;
+	}
+	if (r < 0) {
 		order_done(ck, r, &err);
 		return;
 	}

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/containerd/events.pb-c.h"
 #include "api/containerd/task.pb-c.h"
@@ -34,6 +35,7 @@ struct restore {
 	struct runtime_call *call;
 	nsec_t order_start;
 	struct remains remains;
+	int hold; /* of the checkpoint; 0 = none */
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -48,6 +50,7 @@ static struct restore *restore_of(struct flow *f)
 static void agent_replied(void *data, const struct agent_reply *reply)
 {
 	struct restore *rs = data;
+	struct error err = ERROR_NULL;
 	int r;
 
 	if (reply->order == AGENT_ORDER_NONE)
@@ -58,8 +61,6 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 		return;
 	}
 	if (reply->order != AGENT_ORDER_RESTORE || rs->ordered) {
-		struct error err = ERROR_NULL;
-
 		(void)error_reason(&err, REASON_INTERNAL, -EPROTO,
 				   "order %d makes no sense in a restore", (int)reply->order);
 		agent_op_result(rs->agent, reply->order, err.code, &err, 0, 0);
@@ -71,7 +72,11 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 	r = PATH_PRINTF(rs->image_path, "%s", reply->image_path);
 	if (r == 0 && *reply->work_path)
 		r = PATH_PRINTF(rs->work_path, "%s", reply->work_path);
-	flow_resume(&rs->flow, r, NULL);
+	if (r == 0 && rs->c->intent.restore_from) {
+		r = gpu_hold_images(rs->image_path, &err);
+		rs->hold = r > 0 ? r : 0;
+	}
+	flow_resume(&rs->flow, r < 0 ? r : 0, &err);
 }
 
 /* The agent's verdict, at whatever step we are. */
@@ -312,6 +317,8 @@ static void done(struct flow *f, int r, const struct error *err)
 		op_fail(rs->op, err);
 	}
 	container_unref(c);
+	if (rs->hold)
+		(void)close(rs->hold);
 	free(rs);
 }
 

@@ -150,7 +150,7 @@ class Stage:
         self.rule = self.gpu.fault(call=call, hang=True, count=1)
         self.send()
         self.gpu.wait_held(self.rule, timeout=20)
-        self.undo.append(self.gpu.clear)
+        self.undo += [self.gpu.clear, self.gpu.release]
 
     def at_lock(self):
         self._driver("lock")
