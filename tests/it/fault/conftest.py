@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 # pylint: disable=unused-import
-from gpu.conftest import gpu, gworld, start_agent  # noqa: F401
+from gpu.conftest import gnode, gpu, gworld, session_node, start_agent  # noqa: F401
 
 HEAD = """# What has been made to fail
 
