@@ -18,16 +18,31 @@
 #include "checkpoint/revive.h"
 
 #define BACKLOG   128
-#define LEAVE_MAX (20 * NSEC_PER_SEC) /* for operations under way to be undone */
+#define LEAVE_MAX  (20 * NSEC_PER_SEC) /* for operations under way to be undone */
+#define LEAVE_LOOK (20 * NSEC_PER_MSEC)
 
 /* --- the end -------------------------------------------------------------------------------- */
+
+/*
+ * Operations may have no caller: their shim has left, or they are a former agent's. What is not
+ * undone by the end of the time stays in the journal, for the next agent.
+ */
+static void check_left(struct timer *t)
+{
+	struct agent *agent = container_of(t, struct agent, left);
+
+	if (!list_empty(&agent->node.operations) && time_now() < agent->leave_by)
+		timer_set(agent->loop, t, time_now() + LEAVE_LOOK, check_left);
+	else
+		loop_stop(agent->loop);
+}
 
 static void all_closed(struct grpc_server *s, void *arg)
 {
 	struct agent *agent = arg;
 
 	(void)s;
-	loop_stop(agent->loop);
+	timer_set(agent->loop, &agent->left, time_now(), check_left);
 }
 
 static void leave(struct agent *agent)
@@ -43,7 +58,8 @@ static void leave(struct agent *agent)
 	list_for_each_safe(op, tmp, &agent->node.operations, node_link)
 		operation_cancel(op, &err);
 	(void)unlink(agent->settings.socket);
-	grpc_server_shutdown(agent->server, time_add(time_now(), LEAVE_MAX), all_closed);
+	agent->leave_by = time_add(time_now(), LEAVE_MAX);
+	grpc_server_shutdown(agent->server, agent->leave_by, all_closed);
 }
 
 static void caught(struct signals *s, int signo)
@@ -304,6 +320,8 @@ static int set_up(struct agent *agent, const char *settings_path, struct error *
 static void tear_down(struct agent *agent)
 {
 	grpc_server_free(agent->server);
+	timer_cancel(&agent->left);
+	operation_free_all(&agent->node);
 	journal_close(&agent->node.journal);
 	degraded_free_all(&agent->node);
 	prepared_free_all(&agent->node);
@@ -328,6 +346,7 @@ int agent_run(const char *settings_path, struct error *err)
 	list_init(&agent->switchings);
 	list_init(&agent->node.degraded);
 	list_init(&agent->node.prepared);
+	list_init(&agent->node.operations);
 	agent->node.journal = JOURNAL_NULL;
 	reaper_init(&agent->reaper);
 	(void)umask(0077);

@@ -181,6 +181,18 @@ static const struct flow_ops *flow_of(const struct operation_request *req)
 	return req->exit ? &checkpoint_exit_flow : &checkpoint_flow;
 }
 
+void operation_free_all(struct node *node)
+{
+	struct operation *op;
+
+	while ((op = list_first(&node->operations, struct operation, node_link))) {
+		job_cancel(&op->end);
+		job_cancel(&op->flow.begin);
+		timer_cancel(&op->flow.timer);
+		operation_free(op);
+	}
+}
+
 /* Which process is it? 0 = it has gone, or is not known. */
 static uint64_t start_of(pid_t pid)
 {

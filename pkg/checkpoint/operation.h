@@ -227,6 +227,9 @@ int operation_adopt(struct operation *op, const struct operation_request *req,
 /* The operation on this container, or NULL. */
 struct operation *operation_find(const struct node *node, const char *ns, const char *container_id);
 
+/* Forgets all, without a word to their hosts; their records stay in the journal. */
+void operation_free_all(struct node *node);
+
 /* Keeps a line that explains the failure to a person; copied. */
 void operation_add_detail(struct operation *op, const char *line);
 
