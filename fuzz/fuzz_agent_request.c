@@ -68,6 +68,19 @@ static void restore(struct bytes in, struct arena *mem)
 	}
 }
 
+static void suspend(struct bytes in, struct arena *mem)
+{
+	const Kybernate__Agent__V1__SuspendRequest *m =
+		pb_unpack(&kybernate__agent__v1__suspend_request__descriptor, in, mem);
+	struct operation_request req = { 0 };
+	struct error err = ERROR_NULL;
+
+	if (m && m->result)
+		check_result(m->result);
+	if (m && convert_suspend_request(m, &req, mem, &err) == 0)
+		check_request(&req);
+}
+
 static void spec(struct bytes in)
 {
 	_cleanup_buf_ struct buf out = BUF_NULL, again = BUF_NULL;
@@ -91,12 +104,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	if (bytes_u8(&in, &what) != 0)
 		return 0;
-	switch (what % 3) {
+	switch (what % 4) {
 	case 0:
 		checkpoint(in, &mem);
 		break;
 	case 1:
 		restore(in, &mem);
+		break;
+	case 3:
+		suspend(in, &mem);
 		break;
 	default:
 		spec(in);

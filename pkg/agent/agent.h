@@ -104,6 +104,8 @@ struct creation *creation_find(struct agent *agent, const char *ns, const char *
 /* Adds what is known of the container from containerd; strings live as long as the creation. */
 void creation_describe(const struct creation *c, struct operation_request *req);
 struct report *creation_report(struct creation *c);
+/* Its operation is over, and has been reported. It may be gone after that. */
+void creation_over(struct creation *c);
 
 /*
  * A checkpoint that no operator asked for: the container is being stopped. Finds out at containerd

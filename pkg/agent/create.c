@@ -38,6 +38,9 @@ struct creation {
 	char ref[REF_MAX + 1];
 	bool exit;
 	nsec_t deadline;
+	bool answered; /* by containerd, while the operation still runs: with */
+	int answer;
+	struct error answer_err;
 	/* For a stop: the stream that waits until everything is known. */
 	void (*ready)(void *data, int r, const struct error *err);
 	void *data;
@@ -204,6 +207,10 @@ static int step_ref(struct flow *f, struct error *err)
 	return *c->ref ? 0 : store_new_ref(c->agent->store, c->id, c->ref, err);
 }
 
+/*
+ * The answer may come while the operation still runs: containerd was restarted, or its patience is
+ * over. That is no reason to give the operation up: creation_over() goes on.
+ */
 static void checkpointed(struct containerd_call *call, int r, const void *reply,
 			 const struct error *err)
 {
@@ -211,10 +218,22 @@ static void checkpointed(struct containerd_call *call, int r, const void *reply,
 	struct error mine = *err;
 
 	(void)reply;
+	if (c->report.op) {
+		c->answered = true;
+		c->answer = r;
+		c->answer_err = *err;
+		return;
+	}
 	if (r == 0 && !c->report.begun)
 		r = error_reason(&mine, REASON_CONFIG_INVALID, -EPROTO,
 				 "container \"%s\" does not run under kybernate's shim", c->id);
 	flow_resume(&c->flow, r, &mine);
+}
+
+void creation_over(struct creation *c)
+{
+	if (c->answered)
+		flow_resume(&c->flow, c->answer, &c->answer_err);
 }
 
 static int step_checkpoint(struct flow *f, struct error *err)
@@ -361,7 +380,7 @@ static int take_request(struct creation *c,
 			const Kybernate__Agent__V1__CreateCheckpointRequest *m, struct error *err)
 {
 	const char *ns = *m->containerd_namespace ? m->containerd_namespace : DEFAULT_NS;
-	nsec_t limit = c->agent->node.operation_timeout, asked = m->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = c->agent->node.operation_timeout, asked = time_from_ms(m->timeout_ms);
 
 	if (!id_valid(m->container_id) || !id_valid(ns))
 		return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,

@@ -11,6 +11,7 @@
 #include "api/containerd/services.pb-c.h"
 #include "api/containerd/task.pb-c.h"
 #include "base/path.h"
+#include "checkpoint/survey.h"
 #include "gpu/capability.h"
 #include "proc/spawn.h"
 
@@ -23,6 +24,8 @@ struct doctor {
 	struct agent *agent;
 	struct grpc_call *call;
 	struct containerd_call version, task;
+	struct cgroup cgroup; /* of the container */
+	struct gpu_group *group;
 	struct arena mem;
 	char *ns, *id;
 	Kybernate__Agent__V1__DoctorCheck *checks[CHECKS_MAX];
@@ -112,6 +115,8 @@ static void doctor_free(struct doctor *d)
 {
 	containerd_call_done(&d->version);
 	containerd_call_done(&d->task);
+	gpu_group_free(d->group);
+	cgroup_close(&d->cgroup);
 	arena_done(&d->mem);
 	free(d->ns);
 	free(d->id);
@@ -128,6 +133,69 @@ static void answer(struct doctor *d)
 	grpc_call_set_data(d->call, NULL);
 	agent_reply(d->call, &reply.base);
 	doctor_free(d);
+}
+
+/* --- a container ---------------------------------------------------------------------------- */
+
+static void add_cuda(struct doctor *d, int r, const struct error *err)
+{
+	char text[512];
+	size_t at, n = gpu_group_size(d->group);
+
+	if (r < 0) {
+		add(d, "CUDA", err->reason, error_text(err));
+		return;
+	}
+	at = (size_t)snprintf(text, sizeof(text), "%zu processes, %" PRIu64 " MiB of GPU memory", n,
+			      gpu_group_vram_bytes(d->group) >> 20);
+	for (size_t i = 0; i < n && at < sizeof(text); i++) {
+		const struct gpu_member *m = gpu_group_member(d->group, i);
+
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s %d (%s)", i ? "," : ":",
+				       m->pid, m->name);
+	}
+	add(d, "CUDA", REASON_NONE, text);
+}
+
+/* Everything that a checkpoint of this container would look at before it begins. */
+static void surveyed(void *data, int r, const struct error *err)
+{
+	struct doctor *d = data;
+	const struct survey s = { .cgroup = &d->cgroup,
+				  .group = d->group,
+				  .store = d->agent->store };
+	char found[512];
+
+	if (d->group)
+		add_cuda(d, r, err);
+	for (unsigned int i = 0; i < SURVEY_COUNT; i++) {
+		enum survey_check check = (enum survey_check)i;
+		struct error mine = ERROR_NULL;
+
+		if (survey_one(&s, check, found, sizeof(found), &mine) < 0)
+			add(d, survey_name(check),
+			    mine.reason ? mine.reason : REASON_INTERNAL, error_text(&mine));
+		else
+			add(d, survey_name(check), REASON_NONE, found);
+	}
+	answer(d);
+}
+
+static void check_container(struct doctor *d, pid_t pid)
+{
+	struct error err = ERROR_NULL;
+
+	if (cgroup_open_pid(&d->cgroup, &d->agent->cgroups, pid, &err) < 0) {
+		add(d, "container's cgroup", REASON_CONTAINER_MISSING, error_text(&err));
+		answer(d);
+		return;
+	}
+	if (gpu_worker_usable(d->agent->worker, NULL) < 0 ||
+	    gpu_group_new(&d->group, d->agent->loop, d->agent->worker, operation_list_pids,
+			  &d->cgroup) < 0)
+		surveyed(d, 0, &err);
+	else
+		gpu_group_survey(d->group, time_now() + LOOK_MAX, surveyed, d);
 }
 
 static void task_known(struct containerd_call *call, int r, const void *reply,
@@ -154,7 +222,10 @@ static void task_known(struct containerd_call *call, int r, const void *reply,
 	    text);
 	add(d, "operation", op ? REASON_BUSY : REASON_NONE,
 	    op ? "an operation on this container is under way" : "none under way");
-	answer(d);
+	if (d->checks[d->n - 2]->ok)
+		check_container(d, (pid_t)m->process->pid);
+	else
+		answer(d);
 }
 
 static void version_known(struct containerd_call *call, int r, const void *reply,

@@ -502,7 +502,7 @@ static const struct flow_ops ops = {
 static int take_request(struct rebirth *b,
 			const Kybernate__Agent__V1__RestoreContainerRequest *m, struct error *err)
 {
-	nsec_t limit = b->agent->node.operation_timeout, asked = m->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = b->agent->node.operation_timeout, asked = time_from_ms(m->timeout_ms);
 
 	if (!ref_valid(m->checkpoint_ref))
 		return error_reason(err, REASON_REF_INVALID, -EINVAL,

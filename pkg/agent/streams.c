@@ -205,6 +205,8 @@ static void finished(struct operation *op, enum operation_status status, const s
 	s->rootfs = NULL;
 	if (s->report)
 		report_finished(s->report, op, status, err);
+	if (s->creation)
+		creation_over(s->creation);
 	if (s->rebirth)
 		rebirth_finished(s->rebirth, op, status, err);
 	send_reply(op, &(struct reply){ .status = status,

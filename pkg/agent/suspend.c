@@ -199,7 +199,7 @@ static void begin(struct grpc_call *call, const char *ns, const char *id, uint64
 		  bool resume)
 {
 	struct agent *agent = grpc_call_arg(call);
-	nsec_t limit = agent->node.operation_timeout, asked = timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = agent->node.operation_timeout, asked = time_from_ms(timeout_ms);
 	struct switching *s = NULL;
 	struct error err = ERROR_NULL;
 

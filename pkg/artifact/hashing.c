@@ -406,6 +406,7 @@ static int hash_with_helpers(struct run *run, struct error *err)
 	if (r == 0)
 		r = hash_together(run, err);
 	stop_helpers(run, r < 0);
+	run->helpers = NULL;
 	return r;
 }
 

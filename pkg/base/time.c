@@ -29,6 +29,13 @@ nsec_t time_add(nsec_t a, nsec_t b)
 	return __builtin_add_overflow(a, b, &sum) ? NSEC_NEVER : sum;
 }
 
+nsec_t time_from_ms(uint64_t ms)
+{
+	nsec_t t;
+
+	return __builtin_mul_overflow(ms, NSEC_PER_MSEC, &t) ? NSEC_NEVER : t;
+}
+
 const char *time_rfc3339(nsec_t wall, char *buf)
 {
 	time_t sec = (time_t)(wall / NSEC_PER_SEC);

@@ -19,6 +19,8 @@ nsec_t time_now(void);
 nsec_t time_wall(void);
 /* a + b without overflow; NSEC_NEVER stays so. */
 nsec_t time_add(nsec_t a, nsec_t b);
+/* Milliseconds that a peer named; NSEC_NEVER where they do not fit. */
+nsec_t time_from_ms(uint64_t ms);
 
 #define TIME_RFC3339_MAX 96
 /* "2026-11-23T15:22:01.123456789Z", UTC. buf holds TIME_RFC3339_MAX bytes; returns buf. */

@@ -19,6 +19,7 @@
 #include "base/path.h"
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/survey.h"
 
 #define HASHERS          2
 
@@ -65,7 +66,9 @@ static int step_preflight(struct flow *f, struct error *err)
 		r = preflight_pod(&op->req, &op->cgroup, err);
 	if (r == 0)
 		r = open_store(op, err);
-	return r == 0 && op->req.held ? operation_confirm_held(op, err) : r;
+	if (r < 0)
+		return r;
+	return op->req.held ? operation_confirm_held(op, err) : survey_operation(op, err);
 }
 
 static int undo_preflight(struct flow *f, struct error *err)
@@ -242,7 +245,7 @@ static int step_vram_back(struct flow *f, struct error *err)
 		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
 	else
 		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
-				  operation_group_done, op);
+				  gpu_step_restored, op);
 	return FLOW_WAIT;
 }
 
@@ -288,7 +291,7 @@ static int step_exit(struct flow *f, struct error *err)
 /* --- the course of things ------------------------------------------------------------------- */
 
 static const struct flow_step steps[] = {
-	{ "preflight", step_preflight, undo_preflight, NULL },
+	{ "preflight", step_preflight, undo_preflight, gpu_step_cancel },
 	{ "quiesce", step_quiesce, NULL, NULL },
 	{ "lock", gpu_step_lock, gpu_undo, gpu_step_cancel },
 	{ "vram_save", gpu_step_save, NULL, gpu_step_cancel },
@@ -364,7 +367,8 @@ static void left_running(struct flow *f, int r, const struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op) || op->req.held))
+	if (r < 0 && (op->status == OPERATION_DEGRADED || !has_gpu(op) || op->req.held ||
+		      op->misplaced))
 		op->after = *err;
 	op->deadline = op->patience;
 	flow_start(f, op->node->loop, &leave_seal_flow);

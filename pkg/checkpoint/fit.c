@@ -243,3 +243,95 @@ int fit_processes(const struct operation *op, struct error *err)
 				    gpu_group_size(op->group), gpu->n_processes);
 	return 0;
 }
+
+/* --- where they are ------------------------------------------------------------------------- */
+
+/* Was this GPU of before one that the process used, and is dev where that one was to go? */
+static bool expected_here(const struct operation *op, const struct metadata_process *p,
+			  const struct gpu_device *dev)
+{
+	for (size_t k = 0; k < p->n_gpu_uuids; k++) {
+		struct cuda_uuid uuid;
+
+		if (gpu_uuid_parse(p->gpu_uuids[k], &uuid) < 0)
+			continue;
+		for (uint32_t i = 0; i < op->n_pairs; i++) {
+			if (memcmp(&op->pairs[i].old_gpu, &uuid, sizeof(uuid)) == 0) {
+				uuid = op->pairs[i].new_gpu;
+				break;
+			}
+		}
+		if (memcmp(&dev->uuid, &uuid, sizeof(uuid)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static const struct metadata_process *described(const struct operation *op,
+						const struct gpu_member *m)
+{
+	for (size_t i = 0; i < op->metadata.gpu.n_processes; i++)
+		if (op->metadata.gpu.processes[i].ns_pid == (uint64_t)m->ns_pid)
+			return &op->metadata.gpu.processes[i];
+	return NULL;
+}
+
+static bool in_place(const struct operation *op, const struct gpu_member *m,
+		     const struct gpu_device *dev)
+{
+	const struct gpu_memory *was = gpu_group_memory(op->group);
+	const struct metadata_process *p = described(op, m);
+
+	if (p)
+		return p->n_gpu_uuids == 0 || expected_here(op, p, dev);
+	if (!m->devices)
+		return true; /* not known where it was */
+	for (uint32_t i = 0; i < was->n_devices; i++)
+		if ((m->devices & (1U << i)) &&
+		    memcmp(&was->devices[i].uuid, &dev->uuid, sizeof(dev->uuid)) == 0)
+			return true;
+	return false;
+}
+
+int fit_placed(const struct operation *op, struct error *err)
+{
+	for (uint32_t i = 0; i < op->memory.n_processes; i++) {
+		const struct gpu_process *now = &op->memory.processes[i];
+		const struct gpu_device *dev = &op->memory.devices[now->device];
+		char uuid[GPU_UUID_TEXT_MAX];
+
+		for (size_t k = 0; k < gpu_group_size(op->group); k++) {
+			const struct gpu_member *m = gpu_group_member(op->group, k);
+
+			if (m->gone || m->pid != now->pid || in_place(op, m, dev))
+				continue;
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+					    "process %d (%s) was restored onto %s, which is not the "
+					    "GPU it was to be on",
+					    m->pid, m->name, gpu_uuid_format(&dev->uuid, uuid));
+		}
+	}
+	return 0;
+}
+
+/* NVML may still count a little of what has just been freed. */
+int fit_freed(const struct operation *op, struct error *err)
+{
+	for (size_t k = 0; k < gpu_group_size(op->group); k++) {
+		const struct gpu_member *m = gpu_group_member(op->group, k);
+		uint64_t left = 0;
+
+		if (m->gone || m->vram_bytes == GPU_BYTES_UNKNOWN)
+			continue;
+		for (uint32_t i = 0; i < op->memory.n_processes; i++)
+			if (op->memory.processes[i].pid == m->pid &&
+			    op->memory.processes[i].bytes != GPU_BYTES_UNKNOWN)
+				left += op->memory.processes[i].bytes;
+		if (left > m->vram_bytes / 2)
+			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
+					    "process %d (%s) still has %" PRIu64 " MiB of GPU memory "
+					    "although the driver says that it is checkpointed",
+					    m->pid, m->name, left >> 20);
+	}
+	return 0;
+}

@@ -20,6 +20,14 @@ int fit_check(struct operation *op, struct error *err);
 int fit_held(const struct operation *op, struct error *err);
 
 /*
+ * What NVML says, in op->memory, against what the driver says. Has every process that was saved
+ * given its GPU memory back? Is every one that was restored on the GPU it was to be on? Without NVML
+ * both are taken for true. Return 0 or negative with err (CUDA_STATE_WRONG).
+ */
+int fit_freed(const struct operation *op, struct error *err);
+int fit_placed(const struct operation *op, struct error *err);
+
+/*
  * After CRIU: are the CUDA processes found, in op->group, those of the checkpoint, and all of them
  * CHECKPOINTED? Returns 0 or negative with err (CUDA_STATE_WRONG).
  */

@@ -5,10 +5,13 @@
 
 #include "base/log.h"
 #include "checkpoint/degraded.h"
+#include "checkpoint/fit.h"
+#include "checkpoint/survey.h"
 
 #define LOCK_PAUSE_FIRST (20 * NSEC_PER_MSEC)
 #define LOCK_PAUSE_MAX   (2 * NSEC_PER_SEC)
 #define LOCK_ATTEMPTS    8
+#define NVML_LAG         (1 * NSEC_PER_SEC)
 
 bool gpu_steps_needed(const struct operation *op)
 {
@@ -91,6 +94,7 @@ void gpu_step_cancel(struct flow *f)
 		flow_resume(f, -ECANCELED, NULL);
 		return;
 	}
+	gpu_call_cancel(&op->memory_call);
 	if (op->group)
 		gpu_group_cancel(op->group);
 }
@@ -138,15 +142,39 @@ int gpu_undo_frozen(struct flow *f, struct error *err)
 	return FLOW_WAIT;
 }
 
-static void saved(void *data, int r, const struct error *err)
+static void freed_known(struct gpu_call *call)
 {
-	struct operation *op = data;
+	struct operation *op = container_of(call, struct operation, memory_call);
+	struct error err = ERROR_NULL;
+	int r = call->result < 0 ? 0 : fit_freed(op, &err);
 
+	/* The driver may be a moment ahead of NVML. */
+	if (r < 0 && time_now() < op->look_until && !op->flow.canceled) {
+		gpu_worker_memory(op->node->worker, &op->memory_call, &op->memory,
+				  operation_step_deadline(op), freed_known);
+		return;
+	}
+	/* CRIU would fail on what the driver has not let go of, after minutes perhaps. */
+	if (r == 0)
+		r = survey_released(op->group, &err);
 	if (r == 0) {
 		op->cuda_done = true;
 		op->bytes_done = op->bytes_total = gpu_group_vram_bytes(op->group);
 	}
-	flow_resume(&op->flow, r, err);
+	flow_resume(&op->flow, r, &err);
+}
+
+static void saved(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	if (r < 0) {
+		flow_resume(&op->flow, r, err);
+		return;
+	}
+	op->look_until = time_now() + NVML_LAG;
+	gpu_worker_memory(op->node->worker, &op->memory_call, &op->memory,
+			  operation_step_deadline(op), freed_known);
 }
 
 int gpu_step_save(struct flow *f, struct error *err)
@@ -161,4 +189,26 @@ int gpu_step_save(struct flow *f, struct error *err)
 	op->bytes_total = gpu_group_vram_bytes(op->group);
 	gpu_group_save(op->group, operation_step_deadline(op), saved, op);
 	return FLOW_WAIT;
+}
+
+static void placed_known(struct gpu_call *call)
+{
+	struct operation *op = container_of(call, struct operation, memory_call);
+	struct error err = ERROR_NULL;
+	int r = call->result < 0 ? 0 : fit_placed(op, &err);
+
+	op->misplaced = r < 0;
+	flow_resume(&op->flow, r, &err);
+}
+
+void gpu_step_restored(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	if (r < 0) {
+		flow_resume(&op->flow, r, err);
+		return;
+	}
+	gpu_worker_memory(op->node->worker, &op->memory_call, &op->memory,
+			  operation_step_deadline(op), placed_known);
 }

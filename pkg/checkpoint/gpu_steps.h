@@ -19,6 +19,12 @@ int gpu_step_save(struct flow *f, struct error *err);
 void gpu_step_cancel(struct flow *f);
 
 /*
+ * A gpu_group_done of gpu_group_restore(), data is the operation: all are back, but where? Then the
+ * step ends.
+ */
+void gpu_step_restored(void *data, int r, const struct error *err);
+
+/*
  * Whatever was locked or saved: back to RUNNING. The undo of both. What cannot be brought back now
  * becomes DEGRADED and is tried again in the background.
  */

@@ -54,6 +54,7 @@ struct gpu_group {
 	unsigned int discoveries;
 	struct backoff backoff;
 	enum gpu_op last_op; /* recover: the last thing done, 0 = nothing yet */
+	size_t n_pids;       /* of the last listing */
 	pid_t pids[GPU_PIDS_MAX];
 };
 

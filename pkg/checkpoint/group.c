@@ -293,6 +293,7 @@ void group_discover(struct gpu_group *g, void (*next)(struct gpu_group *g))
 		group_note(g, &err);
 		n = 0;
 	}
+	g->n_pids = (size_t)n;
 	for (ssize_t i = 0; i < n; i++) {
 		struct candidate *c;
 		uint64_t start;
@@ -337,12 +338,47 @@ void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, v
 
 /* --- lock ----------------------------------------------------------------------------------- */
 
+static bool listed(const struct gpu_group *g, pid_t pid)
+{
+	for (size_t i = 0; i < g->n_pids; i++)
+		if (g->pids[i] == pid)
+			return true;
+	return false;
+}
+
+/* A process of ours that has GPU memory and, as the driver told us, no CUDA: one of them is wrong,
+ * and the image would lack that memory. */
+static void find_forgotten(struct gpu_group *g)
+{
+	const struct gpu_memory *mem = &g->memory;
+	const struct member *m;
+	struct error err = ERROR_NULL;
+
+	for (uint32_t i = 0; i < mem->n_processes; i++) {
+		pid_t pid = mem->processes[i].pid;
+		bool known = false;
+
+		list_for_each(m, &g->members, node)
+			known = known || m->pub.pid == pid;
+		if (known || !listed(g, pid))
+			continue;
+		(void)error_reason(&err, REASON_CUDA_QUERY_FAILED, -EPROTO,
+				   "process %d has GPU memory, but the driver says that it has no CUDA",
+				   pid);
+		group_note(g, &err);
+	}
+}
+
 static void memory_done(struct gpu_call *call)
 {
 	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
 	const struct gpu_memory *mem = &g->memory;
 	struct member *m;
 
+	list_for_each(m, &g->members, node) {
+		m->pub.devices = 0;
+		m->pub.vram_bytes = GPU_BYTES_UNKNOWN;
+	}
 	if (call->result < 0)
 		g->memory.n_devices = g->memory.n_processes = 0; /* NVML tells, it decides nothing */
 	for (uint32_t i = 0; i < mem->n_processes; i++) {
@@ -357,20 +393,43 @@ static void memory_done(struct gpu_call *call)
 			m->pub.vram_bytes += mem->processes[i].bytes;
 		}
 	}
+	find_forgotten(g);
 	one_less(g);
 }
 
-/* While all are locked nobody allocates, so this is what will be saved. */
 static void measure(struct gpu_group *g)
 {
-	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED) || !g->n) {
-		group_finish(g);
-		return;
-	}
 	g->next = NULL;
 	g->pending++;
 	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
 	group_then(g, group_finish);
+}
+
+/* While all are locked nobody allocates, so this is what will be saved. */
+static void measure_locked(struct gpu_group *g)
+{
+	if (group_failed(g) || !group_all_in(g, CUDA_STATE_LOCKED))
+		group_finish(g);
+	else
+		measure(g);
+}
+
+static void measure_found(struct gpu_group *g)
+{
+	if (group_failed(g))
+		group_finish(g);
+	else
+		measure(g);
+}
+
+static void survey_begin(struct gpu_group *g)
+{
+	group_discover(g, measure_found);
+}
+
+void gpu_group_survey(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data)
+{
+	group_begin(g, deadline, done, data, survey_begin);
 }
 
 static void lock_found(struct gpu_group *g);
@@ -418,7 +477,7 @@ static void lock_found(struct gpu_group *g)
 	}
 	/* Nobody new: all have been locked. Look, do not believe. */
 	if (g->discoveries > 1 && g->n == g->n_before) {
-		group_pass(g, GPU_OP_STATE, group_living, measure);
+		group_pass(g, GPU_OP_STATE, group_living, measure_locked);
 		return;
 	}
 	if (g->discoveries > DISCOVERIES_MAX) {

@@ -67,6 +67,8 @@ typedef void (*gpu_group_done)(void *data, int r, const struct error *err);
 
 /* Finds the CUDA processes there are now. None is fine. */
 void gpu_group_discover(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
+/* The same, and what each holds. It may change until they are locked. */
+void gpu_group_survey(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
 /*
  * Adds one that is known from elsewhere (a journal, a checkpoint's description). Returns 0 or
  * -errno.

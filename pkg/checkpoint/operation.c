@@ -205,7 +205,7 @@ int operation_begin(struct node *node, const struct operation_request *req,
 		    const struct flow_ops *course, const struct operation_host *host,
 		    void *host_data, struct operation **ret, struct error *err)
 {
-	nsec_t limit = node->operation_timeout, asked = req->timeout_ms * NSEC_PER_MSEC;
+	nsec_t limit = node->operation_timeout, asked = time_from_ms(req->timeout_ms);
 	struct operation *op = calloc(1, sizeof(*op));
 	int r;
 
@@ -513,10 +513,10 @@ void operation_add_detail(struct operation *op, const char *line)
 
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max)
 {
-	struct operation *op = data;
+	const struct cgroup *cgroup = data;
 	struct cgroup_pids list;
 	ssize_t n;
-	int r = cgroup_pids(&op->cgroup, &list, NULL);
+	int r = cgroup_pids(cgroup, &list, NULL);
 
 	if (r < 0)
 		return r;
@@ -540,7 +540,8 @@ int operation_find_processes(struct operation *op, pid_t pid, struct error *err)
 	/* No usable driver, and no GPU in the spec: there is nothing to take care of. */
 	if (!op->req.gpu && gpu_worker_usable(op->node->worker, NULL) < 0)
 		return 0;
-	r = gpu_group_new(&op->group, op->node->loop, op->node->worker, operation_list_pids, op);
+	r = gpu_group_new(&op->group, op->node->loop, op->node->worker, operation_list_pids,
+			  &op->cgroup);
 	return r < 0 ? error_set(err, r, "out of memory") : 0;
 }
 

@@ -178,7 +178,9 @@ struct operation {
 	struct arena metadata_mem;
 	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
 	uint32_t n_pairs;
-	struct gpu_memory memory;   /* restore: what is free where, before it begins */
+	struct gpu_memory memory;   /* what is free where, who uses what, as last asked */
+	nsec_t look_until;          /* that is asked again until then */
+	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
 	pid_t task_pid;             /* restore: the new init */
 	enum phase failed_phase;
@@ -276,7 +278,7 @@ void operation_finish(struct operation *op, enum operation_status status,
 /* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
 
-/* Lists the container's processes, for a group; data is the operation. */
+/* Lists a container's processes, for a group; data is its struct cgroup. */
 ssize_t operation_list_pids(void *data, pid_t *pids, size_t max);
 /* Finds op->cgroup and makes op->group, if a GPU is concerned. Returns 0 or negative with err. */
 int operation_find_processes(struct operation *op, pid_t pid, struct error *err);

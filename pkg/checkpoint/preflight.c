@@ -34,13 +34,14 @@ static int agree(const char *what, const char *env, const char *annotation, stru
 			    annotation);
 }
 
-/* Control devices such as /dev/nvidiactl and /dev/nvidia-uvm are everybody's: those with a number
- * behind a known GPU prefix are one group's. */
+/* Control devices such as /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidia-fs0 and
+ * /dev/nvidia-nvswitch0 are everybody's: those with a number behind a known GPU prefix are one
+ * group's. */
 static bool is_numbered(const char *path)
 {
 	size_t n = strlen(path);
 
-	return n > 0 && path[n - 1] >= '0' && path[n - 1] <= '9' && !strstr(path, "-caps/");
+	return n > 0 && path[n - 1] >= '0' && path[n - 1] <= '9' && !strstr(path, "/nvidia-");
 }
 
 int preflight_seat(const struct node *node, const struct operation_request *req,

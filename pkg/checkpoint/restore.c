@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "checkpoint/fit.h"
+#include "checkpoint/gpu_steps.h"
 #include "checkpoint/prepared.h"
 
 #define HASHERS 2
@@ -200,7 +201,7 @@ static void looked(void *data, int r, const struct error *err)
 	}
 	op->bytes_total = metadata_vram_bytes(&op->metadata);
 	gpu_group_restore(op->group, op->pairs, op->n_pairs, operation_step_deadline(op),
-			  operation_group_done, op);
+			  gpu_step_restored, op);
 }
 
 static void discovered(void *data, int r, const struct error *err)
@@ -231,14 +232,6 @@ static int step_vram(struct flow *f, struct error *err)
 	return FLOW_WAIT;
 }
 
-static void cancel_group(struct flow *f)
-{
-	struct operation *op = operation_of_flow(f);
-
-	if (op->group)
-		gpu_group_cancel(op->group);
-}
-
 static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
@@ -257,8 +250,8 @@ static const struct flow_step steps[] = {
 	{ "preflight", step_preflight, NULL, cancel_preflight },
 	{ "verify", step_verify, NULL, cancel_bulk },
 	{ "criu_restore", step_criu, undo_criu, cancel_criu },
-	{ "vram_restore", step_vram, NULL, cancel_group },
-	{ "unlock", step_unlock, NULL, cancel_group },
+	{ "vram_restore", step_vram, NULL, gpu_step_cancel },
+	{ "unlock", step_unlock, NULL, gpu_step_cancel },
 };
 
 static const struct flow_step prepare_steps[] = {

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "checkpoint/fit.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/survey.h"
 
 /* --- is it as it is said to be? ------------------------------------------------------------- */
 
@@ -100,7 +101,9 @@ static void finish(struct flow *f, int r, const struct error *err)
 
 static int step_check(struct flow *f, struct error *err)
 {
-	return check(operation_of_flow(f), err);
+	int r = check(operation_of_flow(f), err);
+
+	return r < 0 ? r : survey_operation(operation_of_flow(f), err);
 }
 
 static int step_quiesce(struct flow *f, struct error *err)
@@ -146,7 +149,7 @@ static int step_confirm(struct flow *f, struct error *err)
 }
 
 static const struct flow_step suspend_steps[] = {
-	{ "preflight", step_check, NULL, NULL },
+	{ "preflight", step_check, NULL, gpu_step_cancel },
 	{ "quiesce", step_quiesce, NULL, NULL },
 	{ "lock", gpu_step_lock, gpu_undo, gpu_step_cancel },
 	{ "vram_save", gpu_step_save, NULL, gpu_step_cancel },
@@ -225,7 +228,7 @@ static void back_looked(void *data, int r, const struct error *err)
 		flow_resume(&op->flow, r, err);
 	else if (all_in(op, CUDA_STATE_CHECKPOINTED))
 		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
-				  operation_group_done, op);
+				  gpu_step_restored, op);
 	else
 		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
 }

@@ -178,6 +178,27 @@ def test_own_type(node):
     assert ours["pod_annotations"] == ["kybernate.io/*"]
 
 
+def test_release_that_hands_on_no_options(node):
+    """containerd 1.6 tells a runtime of another name where a file is, and nothing else."""
+    node.release = "1.6.20~ds1"
+    node.config.write_text(KUBEADM)
+    node.run("--runtime", "crun", "install")
+    path = node.runtimes()["kybernate"]["options"]["ConfigPath"]
+    assert tomllib.loads((node.root / path[1:]).read_text()) == {"SystemdCgroup": True,
+                                                                 "BinaryName": "crun"}
+    node.run("uninstall")
+    assert list(node.tree()) == ["etc/containerd/config.toml"]
+
+
+@pytest.mark.parametrize("release,kind", [("v1.7.24", "own"), ("1.6.36", "runc-name")])
+def test_releases_that_hand_them_on(node, release, kind):
+    node.release = release
+    node.config.write_text(KUBEADM)
+    node.run("--type", kind, "install")
+    assert node.runtimes()["kybernate"]["options"] == {"SystemdCgroup": True}
+    assert not (node.root / "etc/kybernate/runtime.toml").exists()
+
+
 def test_name_of_containerds_shim(node):
     node.config.write_text(KUBEADM)
     node.run("--type", "runc-name", "--prefix", "/opt/kybernate", "--runtime", "crun", "install")

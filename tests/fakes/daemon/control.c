@@ -350,7 +350,7 @@ static json_t *cmd_set(struct server *srv, json_t *request, struct error *err)
 /* Takes memory of a GPU away, or gives it back: room for nobody. */
 static json_t *cmd_reserve(struct server *srv, json_t *request, struct error *err)
 {
-	struct gpu *gpu;
+	struct gpu *gpu = NULL; /* gcc 14 does not see that get_gpu() sets it */
 	uint64_t bytes = 0;
 
 	if (get_gpu(srv, request, &gpu, err) < 0 ||

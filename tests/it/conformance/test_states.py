@@ -48,6 +48,7 @@ def reach(world, state):
     container.create()
     if state != "created":
         container.start()
+        container.settle()
     if state == "paused":
         container.pause()
     if state in ("stopped", "deleted"):

@@ -23,6 +23,7 @@ TASK_V2 = "containerd.task.v2.Task"
 TASK_V3 = "containerd.task.v3.Task"
 ZERO_TIME = -62135596800  # seconds of Go's zero time, "not yet"
 
+_RUNTIME_INITS = ("runc", "crun")  # argv[0] of what becomes the container's init
 _REPLIES = {
     "State": (pb.StateRequest, pb.StateResponse),
     "Create": (pb.CreateTaskRequest, pb.CreateTaskResponse),
@@ -183,6 +184,13 @@ class Container(Process):
         """create and start; the pid."""
         self.create(timeout)
         return self.start()
+
+    def settle(self):
+        """Until init is the container's own program. Start is answered a moment before: the OCI
+        runtime's init has yet to execute it, and cannot be dumped."""
+        until(lambda: (procs.command(self.pid) or [""])[0].rpartition("/")[2] not in _RUNTIME_INITS,
+              what="the container's own program runs")
+        return self
 
     def exec(self, exec_id, args, io="null", terminal=False, **process):
         """Adds an exec without starting it; io as for World.container()."""
@@ -373,7 +381,7 @@ class World:
         """container() that has been created and started."""
         container = self.container(args, **more)
         container.run()
-        return container
+        return container.settle()
 
     def io(self, name, how="pipes", terminal=False, **more):
         """Stdio for a process."""

@@ -25,11 +25,13 @@ _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 _PASSWD = """root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
+sys:x:3:3:sys:/dev:/bin/false
 www-data:x:33:33:www-data:/var/www:/bin/false
 nobody:x:65534:65534:nobody:/home:/bin/false
 """
 _GROUP = """root:x:0:
 daemon:x:1:
+sys:x:3:
 www-data:x:33:
 users:x:100:
 nogroup:x:65534:
