@@ -191,6 +191,7 @@ static void open_node(struct agent *a)
 {
 	struct node *n = &a->node;
 
+	n->journal = JOURNAL_NULL;
 	n->loop = a->loop;
 	n->worker = a->worker;
 	n->store = a->store;
