@@ -290,8 +290,8 @@ static int open_cgroup(struct operation *op, const struct journal_record *rec)
 
 static ssize_t list_pids(void *data, pid_t *pids, size_t max)
 {
-	const struct operation *op = data;
-	ssize_t n = op->cgroup.host ? operation_list_pids(data, pids, max) : 0;
+	struct cgroup *cgroup = data;
+	ssize_t n = cgroup->host ? operation_list_pids(cgroup, pids, max) : 0;
 
 	return n == -ENOENT ? 0 : n; /* the container has ended, and all its processes with it */
 }
@@ -299,7 +299,8 @@ static ssize_t list_pids(void *data, pid_t *pids, size_t max)
 static int know_processes(struct operation *op, const struct journal_record *rec)
 {
 	struct gpu_memory *memory = calloc(1, sizeof(*memory));
-	int r = memory ? gpu_group_new(&op->group, op->node->loop, op->node->worker, list_pids, op)
+	int r = memory ? gpu_group_new(&op->group, op->node->loop, op->node->worker, list_pids,
+				       &op->cgroup)
 		       : -ENOMEM;
 
 	for (size_t i = 0; r == 0 && i < rec->n_processes; i++) {
