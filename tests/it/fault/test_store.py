@@ -31,6 +31,15 @@ def tmpfs(folder, how):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def fill(path):
+    """Until nothing more goes in."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with contextlib.suppress(OSError):
+        while os.write(fd, b"x" * 4096):
+            pass
+    os.close(fd)
+
+
 def remount(folder, how):
     subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
 
@@ -79,12 +88,7 @@ def test_full_when_it_is_sealed(gworld, gpu, place):
         call = container.task.send("Checkpoint", id=container.id, path=str(folder),
                                    options=options())
         gpu.wait_held(rule)
-        with open(folder / "ballast", "wb") as ballast:
-            with contextlib.suppress(OSError):
-                while True:
-                    ballast.write(b"x" * 4096)
-                    ballast.flush()
-        os.rename(folder / "ballast", folder / "core-ballast.img")  # a file like the others
+        fill(folder / "core-ballast.img")  # a name like the others
         gpu.release()
         gpu.clear()
         with pytest.raises(ttrpc.Error, match="STORE_FULL"):
@@ -94,14 +98,14 @@ def test_full_when_it_is_sealed(gworld, gpu, place):
 
 # --- the journal ---
 
-@pytest.mark.parametrize("how", ["size=4k", "ro"], ids=["full", "read-only"])
+@pytest.mark.parametrize("how", ["size=32k", "ro"], ids=["full", "read-only"])
 def test_journal(gworld, gpu, start_agent, how):
     """What cannot be written down is not begun."""
     agent_dir = gworld.agent_dir
     with tmpfs(agent_dir / "journal", "size=1M" if how == "ro" else how) as folder:
         agent = start_agent(agent_dir)
         container = gworld.running()
-        (folder / "ballast.bad").write_bytes(b"x" * 4096)
+        fill(folder / "ballast.bad")
         if how == "ro":
             remount(folder, "ro")
         with pytest.raises(ttrpc.Error) as caught:
