@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/kubelet.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "checkpoint/degraded.h"
@@ -309,6 +310,8 @@ static int set_up(struct agent *agent, const char *settings_path, struct error *
 	if (r == 0)
 		r = containerd_new(&agent->containerd, agent->loop, agent->settings.containerd);
 	if (r == 0)
+		r = kubelet_new(&agent->kubelet, agent->loop, agent->settings.kubelet);
+	if (r == 0)
 		r = set_up_node(agent, err);
 	if (r == 0)
 		r = take_up(agent, err);
@@ -326,6 +329,7 @@ static void tear_down(struct agent *agent)
 	degraded_free_all(&agent->node);
 	prepared_free_all(&agent->node);
 	containerd_free(agent->containerd);
+	kubelet_free(agent->kubelet);
 	gpu_worker_free(agent->worker);
 	store_close(agent->store);
 	cgroup_host_close(&agent->cgroups);

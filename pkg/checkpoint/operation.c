@@ -131,6 +131,7 @@ static int copy_request(struct operation *op, const struct operation_request *re
 		*s = copy(&op->mem, *s, &failed);
 	}
 	to->device_paths = copy_list(&op->mem, req->device_paths, req->n_device_paths, &failed);
+	to->pod_gpus = copy_list(&op->mem, req->pod_gpus, req->n_pod_gpus, &failed);
 	to->visible_devices =
 		copy_list(&op->mem, req->visible_devices, req->n_visible_devices, &failed);
 	if (req->held)
@@ -402,6 +403,10 @@ static void book(struct operation *op, enum phase phase, bool undo)
 				  .duration = time_now() - op->flow.step_start,
 				  .bytes = op->bytes_done,
 				  .undo = undo };
+	if (phase == PHASE_VERIFY && !undo && op->req.kind == OPERATION_RESTORE) {
+		t->duration += op->verified.duration;
+		t->bytes += op->verified.bytes;
+	}
 }
 
 /* Before anything is done it is written down; what cannot be written down is not done. */

@@ -111,6 +111,9 @@ struct operation_request {
 	const char *gpu_group, *gpu_seat, *group_annotation, *seat_annotation, *seat_generation;
 	const char *const *device_paths;
 	size_t n_device_paths;
+	/* The GPUs that kubelet has given to the container; none = it has not said. */
+	const char *const *pod_gpus;
+	size_t n_pod_gpus;
 	const char *const *visible_devices;
 	size_t n_visible_devices;
 	bool gpu;
@@ -183,6 +186,7 @@ struct operation {
 	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
 	pid_t task_pid;             /* restore: the new init */
+	struct phase_time verified; /* restore: what PREPARE did of it, part of the timeline */
 	enum phase failed_phase;
 	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
 	size_t n_detail;
@@ -297,9 +301,22 @@ int operation_confirm_held(struct operation *op, struct error *err);
 void operation_thaw(struct operation *op,
 		    void (*done)(struct operation *op, int r, const struct error *err));
 
+/* The device node of a GPU: this and its minor number. */
+#define GPU_NODE "/dev/nvidia"
+
+/*
+ * Is this the node of one GPU? Control devices such as /dev/nvidiactl, /dev/nvidia-uvm,
+ * /dev/nvidia-fs0 and /dev/nvidia-nvswitch0 are everybody's: those with a number behind a known GPU
+ * prefix are one group's.
+ */
+bool preflight_is_gpu(const char *path);
+
 /* preflight.c: checks that touch nothing. Returns 0 or negative with err. */
 int preflight_seat(const struct node *node, const struct operation_request *req,
 		   struct error *err);
+/* The GPUs that the container's processes use, by what the driver and NVML say. */
+int preflight_gpus(const struct node *node, const struct operation_request *req,
+		   const struct gpu_group *group, struct error *err);
 int preflight_pod(const struct operation_request *req, const struct cgroup *cg, struct error *err);
 int preflight_driver(const struct node *node, const struct operation_request *req,
 		     struct error *err);

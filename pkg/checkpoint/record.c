@@ -13,8 +13,8 @@
 #define MEMORY_MAX ((size_t)1 << 20)
 
 /*
- * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor of
- * a resume: what has not come back can be resumed again, from wherever it is.
+ * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor
+ * of a resume: what has not come back can be resumed again, from wherever it is.
  */
 static const char *const kinds[] = { [OPERATION_CHECKPOINT] = "checkpoint",
 				     [OPERATION_SUSPEND] = "suspend" };

@@ -213,7 +213,8 @@ static int undo_dump(struct flow *f, struct error *err)
 	struct operation *op = operation_of_flow(f);
 	struct freezer_state state;
 
-	if (op->revived_held || op->host_lost || !op->cgroup.host || freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
+	if (op->revived_held || op->host_lost || !op->cgroup.host ||
+	    freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
 		return 0;
 	return operation_order(op, ORDER_THAW, err);
 }

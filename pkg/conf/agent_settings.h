@@ -18,6 +18,9 @@
 	  "tmpfs: it is written before each step, and is worth nothing after a reboot.")           \
 	X(PATH, containerd, "\"/run/containerd/containerd.sock\"",                                 \
 	  "containerd's gRPC socket, for the verbs of `kybernatectl`.")                            \
+	X(PATH, kubelet, "\"/var/lib/kubelet/pod-resources/kubelet.sock\"",                        \
+	  "kubelet's pod-resources socket: where it exists, what kubelet says of a pod's GPUs has " \
+	  "to agree.")                                                                             \
 	X(PATH, worker, "\"/usr/libexec/kybernate/kybernate-cuda-worker\"",                        \
 	  "The program that talks to the driver.")                                                 \
 	X(STRING, libcuda, "\"libcuda.so.1\"",                                                     \
@@ -73,7 +76,7 @@ struct agent_group {
 
 struct agent_settings {
 	struct arena mem;
-	const char *socket, *store, *journal, *containerd, *worker, *libcuda;
+	const char *socket, *store, *journal, *containerd, *kubelet, *worker, *libcuda;
 	struct setting_uids allowed_uids;
 	enum log_level log_level;
 	struct {

@@ -21,6 +21,12 @@ nsec_t gpu_stream_deadline(const struct container *c, const struct ttrpc_call *c
 /* Does Start of this container need the agent to restore it? */
 bool gpu_restores(const struct container *c);
 
+/*
+ * Makes the nodes of the container's GPUs that its restored /dev lacks. Returns 0 or negative with
+ * err (GPU_MISMATCH).
+ */
+int gpu_make_nodes(const struct container *c, struct error *err);
+
 /* The flags of a dump by name, to be kept with the images and used again at the restore. */
 #define GPU_FLAGS_MAX 4
 size_t gpu_flags_name(const struct runtime_checkpoint *args, const char *flags[GPU_FLAGS_MAX]);

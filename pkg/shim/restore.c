@@ -16,6 +16,8 @@
 #include "api/containerd/task.pb-c.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "cgroup/adopt.h"
+#include "oci/cgroup_path.h"
 #include "shim/gpu.h"
 #include "shim/remains.h"
 
@@ -179,11 +181,22 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	flow_resume(&rs->flow, r, &mine);
 }
 
+/* The cgroup to restore into, NULL for the OCI runtime's own way. CRIU's configuration takes no
+ * blanks in a path, and no "#". */
+static const char *cgroup_root(const struct container *c, char *buf, size_t size)
+{
+	if (c->shim->cgroups.mode != CGROUP_V2 ||
+	    cgroup_path_of_spec(c->bundle.cgroups_path, c->options.systemd_cgroup, buf, size) < 0 ||
+	    strpbrk(buf, " \t\n\r#\"'"))
+		return NULL;
+	return buf;
+}
+
 static int step_restore(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
 	struct container *c = rs->c;
-	char pid_file[PATH_MAX];
+	char pid_file[PATH_MAX], cgroup[PATH_MAX];
 	struct spawn io = { 0 };
 	int r;
 
@@ -199,6 +212,7 @@ static int step_restore(struct flow *f, struct error *err)
 	if (ttrpc_call_deadline(rs->op->call) < rs->args.deadline)
 		rs->args.deadline = ttrpc_call_deadline(rs->op->call);
 	rs->args.no_cuda_plugin = rs->with_agent;
+	rs->args.cgroup_root = cgroup_root(c, cgroup, sizeof(cgroup));
 	stdio_child(&c->init.io, &io);
 	reaper_hold(&c->shim->reaper, &c->init.hold);
 	r = runtime_restore(&c->rt, &rs->args, &io, restored, rs, &rs->call, err);
@@ -250,6 +264,25 @@ static int step_attach(struct flow *f, struct error *err)
 	return process_attach_stdio(&restore_of(f)->c->init, f);
 }
 
+/* See adopt.h. The container runs without, but not under its limits: that is worth a warning. */
+static void move_to_own_cgroup(const struct container *c)
+{
+	struct error err = ERROR_NULL;
+	char path[PATH_MAX];
+	int r;
+
+	if (c->shim->cgroups.mode != CGROUP_V2)
+		return;
+	r = runtime_cgroup(&c->rt, path, sizeof(path), &err);
+	if (r == -ENOENT)
+		return; /* a container without a cgroup of its own, or another runtime's */
+	if (r == 0)
+		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, &err);
+	if (r < 0)
+		log_warning("the restored container is not in its cgroup",
+			    F_STR("container", c->id), F_ERR(&err));
+}
+
 static int step_register(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
@@ -258,9 +291,10 @@ static int step_register(struct flow *f, struct error *err)
 
 	if (r < 0)
 		return r;
+	move_to_own_cgroup(c);
 	container_find_cgroup(c);
 	rs->restored = true;
-	return 0;
+	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;
 }
 
 static int step_verdict(struct flow *f, struct error *err)
