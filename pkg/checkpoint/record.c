@@ -106,7 +106,7 @@ static int add_group(const struct gpu_group *g, struct arena *mem, struct journa
 
 static bool concerned(const struct operation *op)
 {
-	return op->node->journal.fd >= 0 && op->req.kind < ARRAY_SIZE(kinds) && kinds[op->req.kind];
+	return journal_kept(&op->node->journal) && op->req.kind < ARRAY_SIZE(kinds) && kinds[op->req.kind];
 }
 
 int record_write(struct operation *op, const char *phase, struct error *err)

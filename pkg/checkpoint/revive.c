@@ -388,7 +388,7 @@ static void replay(void *data, const struct journal_record *rec)
 
 int revive_all(struct node *node, struct error *err)
 {
-	return node->journal.fd < 0 ? 0 : journal_replay(&node->journal, replay, node, err);
+	return !journal_kept(&node->journal) ? 0 : journal_replay(&node->journal, replay, node, err);
 }
 
 bool revive_keeps(void *data, const char *ref)
