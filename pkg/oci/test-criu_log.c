@@ -145,7 +145,7 @@ static void an_unknown_failure_still_says_something(void **state)
 	digest_of("(1) Error (x): first\n(2) Error (x): second", CRIU_LOG_RESTORE, &d);
 	(void)criu_digest_error(&d, "/w/restore.log", &err);
 	assert_string_equal(error_text(&err), "CRIU could not restore the container: Error (x): "
-					      "second; see /w/restore.log");
+					      "first | Error (x): second; see /w/restore.log");
 	assert_int_equal(err.reason, REASON_CRIU_RESTORE_FAILED);
 	digest_of("", CRIU_LOG_DUMP, &d);
 	(void)criu_digest_error(&d, "/w/dump.log", &err);
