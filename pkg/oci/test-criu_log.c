@@ -149,8 +149,9 @@ static void an_unknown_failure_still_says_something(void **state)
 	assert_int_equal(err.reason, REASON_CRIU_RESTORE_FAILED);
 	digest_of("", CRIU_LOG_DUMP, &d);
 	(void)criu_digest_error(&d, "/w/dump.log", &err);
-	assert_string_equal(error_text(&err), "CRIU could not dump the container: its log names "
-					      "no error; see /w/dump.log");
+	assert_string_equal(error_text(&err),
+			    "CRIU could not dump the container: its log ends without an error: it was "
+			    "killed, or crashed; see /w/dump.log");
 }
 
 static void harmless_errors_are_left_out(void **state)
