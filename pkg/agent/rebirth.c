@@ -49,6 +49,8 @@ struct rebirth {
 	uint32_t pid;
 	unsigned int ids_tried;
 	bool has_container, has_task;
+	bool running; /* it is restored: from here on nothing is taken back */
+	bool stuck;   /* its task cannot be removed, so nothing may be removed from under it */
 	nsec_t begun;
 	struct arena times;
 	pb_phase_time *timeline[REBIRTH_TIMES_MAX]; /* of both operations of the shim */
@@ -351,12 +353,18 @@ static int step_snapshot(struct flow *f, struct error *err)
 	return r < 0 ? r : FLOW_WAIT;
 }
 
+/* May what was made be removed again? */
+static bool may_undo(const struct rebirth *b)
+{
+	return !b->running && !b->stuck;
+}
+
 static int undo_snapshot(struct flow *f, struct error *err)
 {
 	struct rebirth *b = rebirth_of(f);
 	Svc__SnapshotRequest request = SVC__SNAPSHOT_REQUEST__INIT;
 
-	if (!b->mounts)
+	if (!b->mounts || !may_undo(b))
 		return 0; /* it was not made: one of that name may be somebody else's */
 	request.snapshotter = b->record->snapshotter;
 	request.key = b->id;
@@ -401,7 +409,7 @@ static int undo_container(struct flow *f, struct error *err)
 	struct rebirth *b = rebirth_of(f);
 	Svc__ContainerRequest request = SVC__CONTAINER_REQUEST__INIT;
 
-	if (!b->has_container)
+	if (!b->has_container || !may_undo(b))
 		return 0;
 	request.id = b->id;
 	return call(b, CTD_CONTAINERS "Delete", &request.base, &ctd__empty__descriptor,
@@ -413,7 +421,9 @@ static void task_made(struct containerd_call *c, int r, const void *reply, const
 	struct rebirth *b = container_of(c, struct rebirth, work);
 
 	(void)reply;
-	b->has_task = r == 0;
+	/* Where containerd has not said, there may be one. */
+	b->has_task = r == 0 || err->rpc == RPC_UNAVAILABLE ||
+		      err->rpc == RPC_DEADLINE_EXCEEDED;
 	flow_resume(&b->flow, r, err);
 }
 
@@ -434,16 +444,32 @@ static int step_task(struct flow *f, struct error *err)
 	return r < 0 ? r : FLOW_WAIT;
 }
 
+static void task_removed(struct containerd_call *c, int r, const void *reply,
+			 const struct error *err)
+{
+	struct rebirth *b = container_of(c, struct rebirth, work);
+
+	(void)reply;
+	if (r < 0 && err->rpc == RPC_NOT_FOUND)
+		r = 0;
+	b->stuck = r < 0;
+	flow_resume(&b->flow, r, err);
+}
+
 static int undo_task(struct flow *f, struct error *err)
 {
 	struct rebirth *b = rebirth_of(f);
 	Svc__TaskRequest request = SVC__TASK_REQUEST__INIT;
+	int r;
 
-	if (!b->has_task)
+	if (!b->has_task || b->running)
 		return 0;
 	request.container_id = b->id;
-	return call(b, CTD_TASKS "Delete", &request.base, &svc__task_start_response__descriptor,
-		    time_now() + CALL_MAX, err);
+	r = containerd_call(b->agent->containerd, &b->work, b->ns, NULL, CTD_TASKS "Delete",
+			    &request.base, &svc__task_start_response__descriptor,
+			    time_now() + CALL_MAX, task_removed, err);
+	b->stuck = r < 0;
+	return r < 0 ? r : FLOW_WAIT;
 }
 
 static void task_started(struct containerd_call *c, int r, const void *reply,
@@ -454,6 +480,7 @@ static void task_started(struct containerd_call *c, int r, const void *reply,
 
 	if (r == 0)
 		b->pid = m->pid;
+	b->running = r == 0;
 	flow_resume(&b->flow, r, err);
 }
 
@@ -480,6 +507,7 @@ static const struct flow_step steps[] = {
 	/* What the shim does in these is bounded by its and the agent's own time-outs. */
 	{ "task", step_task, undo_task, NULL },
 	{ "start", step_start, NULL, NULL },
+	/* Left alone it expires: its failure is none of the restore. */
 	{ "drop-lease", drop_lease, NULL, NULL },
 };
 
@@ -523,6 +551,8 @@ static void done(struct flow *f, int r, const struct error *err)
 	enum phase phase = b->failed_inside ? b->failed_phase : PHASE_CREATE;
 	pb_error error;
 
+	if (b->running)
+		r = 0; /* whatever was wrong after that */
 	log_info(r == 0 ? "container restored" : "container not restored", F_STR("ns", b->ns),
 		 F_STR("id", b->id), F_STR("ref", b->ref), F_INT("pid", b->pid));
 	if (b->call) {

@@ -185,6 +185,8 @@ static void make_folders(struct rig *r)
 	assert_int_equal(file_write(AT_FDCWD, path, "0::/web\n", 8, 0600, FILE_PLAIN), 0);
 	assert_int_equal(PATH_PRINTF(path, "%s/web", r->cgroup), 0);
 	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/web/cgroup.procs", r->cgroup), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, "", 0, 0600, FILE_PLAIN), 0);
 }
 
 static void open_node(struct agent *a)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/time.h"
 
+#include <time.h>
+
 #include "base/cleanup.h"
 #include "tests/cmocka.h"
 
@@ -33,6 +35,22 @@ static void milliseconds_do_not_overflow(void **state)
 		assert_true(time_from_ms(cases[i].ms) == cases[i].want);
 }
 
+/* Each day of six centuries, as libc has it. */
+static void dates_are_those_of_libc(void **state)
+{
+	char buf[TIME_RFC3339_MAX], want[TIME_RFC3339_MAX];
+
+	(void)state;
+	for (time_t day = 0; day < 584 * 365; day++) {
+		time_t sec = day * 86400 + day % 86400;
+		struct tm tm;
+
+		assert_non_null(gmtime_r(&sec, &tm));
+		assert_true(strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S.000000007Z", &tm) > 0);
+		assert_string_equal(time_rfc3339((nsec_t)sec * NSEC_PER_SEC + 7, buf), want);
+	}
+}
+
 static void dates_are_rfc3339(void **state)
 {
 	char buf[TIME_RFC3339_MAX];
@@ -49,6 +67,7 @@ int main(void)
 		cmocka_unit_test(sums_do_not_overflow),
 		cmocka_unit_test(milliseconds_do_not_overflow),
 		cmocka_unit_test(dates_are_rfc3339),
+		cmocka_unit_test(dates_are_those_of_libc),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

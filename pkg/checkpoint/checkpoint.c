@@ -7,6 +7,7 @@
  * container runs on. CRIU always leaves it frozen and alive, also for a checkpoint with exit: it
  * is ended only when the image is sealed. After the seal there is no way back and no need for one.
  */
+#include "artifact/hashing.h"
 #include "checkpoint/operation.h"
 
 #include <errno.h>
@@ -20,8 +21,6 @@
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
 #include "checkpoint/survey.h"
-
-#define HASHERS          2
 
 static bool has_gpu(const struct operation *op)
 {
@@ -204,16 +203,16 @@ static int step_seal(struct flow *f, struct error *err)
 	if (r < 0)
 		return error_set(err, r, "describe the checkpoint: out of memory");
 	if (op->work.fd >= 0) {
-		r = store_commit(&op->work, &m, HASHERS, operation_step_deadline(op), &op->bulk,
-				 &ops, err);
+		r = store_commit(&op->work, &m, hashing_workers(), operation_step_deadline(op),
+				 &op->bulk, &ops, err);
 		return r < 0 ? r : FLOW_WAIT;
 	}
 	dir = open(op->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return error_reason(err, REASON_STORE_FAILED, -errno, "open the images in %s: %s",
 				    op->image_path, strerror(errno));
-	r = image_commit(op->node->bulk, dir, &m, HASHERS, operation_step_deadline(op), &op->bulk,
-			 &ops, err);
+	r = image_commit(op->node->bulk, dir, &m, hashing_workers(), operation_step_deadline(op),
+			 &op->bulk, &ops, err);
 	return r < 0 ? r : FLOW_WAIT;
 }
 

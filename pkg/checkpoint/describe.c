@@ -6,6 +6,7 @@
 
 #include "gpu/uuid.h"
 
+/* What is not known is left out: the description takes no empty text. */
 static const char *or_null(const char *s)
 {
 	return *s ? s : NULL;
@@ -37,7 +38,7 @@ static int describe_process(const struct operation *op, const struct gpu_member 
 	*ret = (struct metadata_process){
 		.pid = (uint64_t)m->pid,
 		.ns_pid = (uint64_t)(m->ns_pid ? m->ns_pid : m->pid),
-		.name = m->name,
+		.name = or_null(m->name), /* a process may call itself "" */
 		.vram_bytes = m->vram_bytes == GPU_BYTES_UNKNOWN ? 0 : m->vram_bytes,
 		.gpu_uuids = uuids,
 		.n_gpu_uuids = n,
@@ -63,7 +64,7 @@ static int describe_gpu(const struct operation *op, struct arena *mem, struct me
 	ret->devices = devices;
 	if (!n)
 		return 0;
-	ret->driver_version = hello ? arena_strdup(mem, hello->driver_version) : NULL;
+	ret->driver_version = hello ? or_null(hello->driver_version) : NULL; /* stays as long */
 	for (size_t i = 0; i < n; i++) {
 		const struct gpu_member *m = gpu_group_member(op->group, i);
 		int r;
@@ -82,11 +83,11 @@ static int describe_gpu(const struct operation *op, struct arena *mem, struct me
 		if (!(used & (1U << i)))
 			continue;
 		d->uuid = uuid_text(dev, mem);
-		d->chip = arena_strdup(mem, dev->name);
+		d->chip = or_null(dev->name);
 		d->memory_bytes = dev->total == GPU_BYTES_UNKNOWN ? 0 : dev->total;
 		if (dev->minor != GPU_NUMBER_UNKNOWN)
 			d->node = arena_printf(mem, GPU_NODE "%d", dev->minor);
-		if (!d->uuid || !d->chip || (dev->minor != GPU_NUMBER_UNKNOWN && !d->node))
+		if (!d->uuid || (dev->minor != GPU_NUMBER_UNKNOWN && !d->node))
 			return -ENOMEM;
 		ret->n_devices++;
 	}

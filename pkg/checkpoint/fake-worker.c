@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "gpu/capability.h"
 #include "proc/procfs.h"
 #include "tests/clock.h"
 
@@ -92,7 +93,8 @@ static void measure(struct fake_worker *w, struct gpu_call *call)
 	memset(m, 0, sizeof(*m));
 	m->n_devices = 1;
 	for (size_t i = 0; i < w->n && m->n_processes < GPU_PROCESSES_MAX; i++)
-		if (w->procs[i].cuda && !w->procs[i].gone)
+		if (w->procs[i].cuda && !w->procs[i].gone &&
+		    w->procs[i].state != CUDA_STATE_CHECKPOINTED)
 			m->processes[m->n_processes++] =
 				(struct gpu_process){ .pid = w->procs[i].pid, .bytes = 1000 };
 }
@@ -212,7 +214,25 @@ void WRAP(memory)(struct gpu_worker *w, struct gpu_call *call, struct gpu_memory
 		  nsec_t deadline, void (*done)(struct gpu_call *call));
 void __wrap_gpu_call_cancel(struct gpu_call *call);
 void __wrap_gpu_call_forget(struct gpu_call *call);
+int WRAP(usable)(const struct gpu_worker *w, struct error *err);
+const struct gpu_hello *WRAP(info)(const struct gpu_worker *w);
 int __wrap_procfs_start_time(pid_t pid, uint64_t *ret);
+
+int WRAP(usable)(const struct gpu_worker *w, struct error *err)
+{
+	(void)w;
+	(void)err;
+	return 0;
+}
+
+const struct gpu_hello *WRAP(info)(const struct gpu_worker *w)
+{
+	static const struct gpu_hello hello = { .driver_version = FAKE_DRIVER_VERSION,
+						.caps = GPU_CAP_ALL };
+
+	(void)w;
+	return &hello;
+}
 
 void WRAP(probe)(struct gpu_worker *w, struct gpu_call *call, pid_t pid, nsec_t deadline,
 		 void (*done)(struct gpu_call *call))

@@ -16,6 +16,7 @@
 #define FAKE_MAX     1024
 #define FAKE_PID     100000 /* of the first process */
 #define FAKE_FAULTS  4
+#define FAKE_DRIVER_VERSION "580.65.06"
 
 enum fake_fault_kind {
 	FAKE_FAIL,     /* nothing is done, and an error says so */

@@ -9,6 +9,12 @@
 #include "gpu/capability.h"
 #include "gpu/uuid.h"
 
+/* A description need not tell everything. */
+static const char *or_unknown(const char *s)
+{
+	return s ? s : "?";
+}
+
 /* --- GPUs ----------------------------------------------------------------------------------- */
 
 static const struct gpu_device *find_device(const struct gpu_memory *mem,
@@ -83,6 +89,12 @@ static bool allowed(const struct fit_scope *scope, const struct gpu_device *dev)
 	return true;
 }
 
+/* One whose chip is not known, which a description need not tell, goes nowhere but to itself. */
+static bool same_chip(const struct gpu_device *dev, const char *chip)
+{
+	return chip && strcmp(dev->name, chip) == 0;
+}
+
 /* The one with the most memory free of those that nobody has taken. */
 static const struct gpu_device *best_free(const struct fit_scope *scope,
 					  const struct gpu_memory *mem, const char *chip,
@@ -93,7 +105,7 @@ static const struct gpu_device *best_free(const struct fit_scope *scope,
 	for (uint32_t k = 0; k < mem->n_devices; k++) {
 		const struct gpu_device *dev = &mem->devices[k];
 
-		if (taken[k] || !allowed(scope, dev) || strcmp(dev->name, chip) != 0)
+		if (taken[k] || !allowed(scope, dev) || !same_chip(dev, chip))
 			continue;
 		if (!best || (dev->free != GPU_BYTES_UNKNOWN && dev->free > best->free))
 			best = dev;
@@ -122,7 +134,7 @@ int fit_map(const struct metadata_gpu *gpu, const struct gpu_memory *mem,
 		if (!ret_target[i])
 			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
 					    "no GPU here for %s (%s) of the checkpoint",
-					    gpu->devices[i].uuid, gpu->devices[i].chip);
+					    gpu->devices[i].uuid, or_unknown(gpu->devices[i].chip));
 		taken[ret_target[i] - mem->devices] = true;
 		*ret_moved = true;
 	}
@@ -293,7 +305,7 @@ int fit_processes(const struct operation *op, struct error *err)
 			return error_reason(err, REASON_CUDA_STATE_WRONG, -ESRCH,
 					    "process %" PRIu64 " (%s) of the checkpoint is not a CUDA "
 					    "process after the restore",
-					    gpu->processes[i].ns_pid, gpu->processes[i].name);
+					    gpu->processes[i].ns_pid, or_unknown(gpu->processes[i].name));
 		if (m->state != CUDA_STATE_CHECKPOINTED)
 			return error_reason(err, REASON_CUDA_STATE_WRONG, -EPROTO,
 					    "process %d (%s) is %s after CRIU's restore, it should be "

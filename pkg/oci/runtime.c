@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "oci/runtime_log.h"
 #include "proc/command.h"
@@ -205,6 +206,12 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	s.envp = req->envp;
 	s.cwd = rt->bundle;
 	s.die_with_parent = true;
+	/*
+	 * So that no container can write to the runtime's file (CVE-2019-5736) crun copies itself to
+	 * memory and executes the copy, in each of its runs, unless it finds itself on a read-only
+	 * file system (crun: cloned_binary.c, is_self_cloned()). To runc that makes no difference.
+	 */
+	s.read_only = rt->crun;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
@@ -338,28 +345,46 @@ int runtime_update(struct runtime *rt, struct bytes resources, runtime_result do
 }
 
 /*
- * Our environment, in which CRIU looks for its plugins in an empty folder of the bundle: its own
+ * Has CRIU look for its plugins in an empty folder of the bundle (a variable for it): its own
  * CUDA plugin would act on the same processes as the agent. runc has no option for it, but CRIU
- * inherits the environment (criu/plugin.c, cr_plugin_init()). NULL with err on failure.
+ * inherits the environment (criu/plugin.c, cr_plugin_init()).
  */
-static const char **without_plugins(const struct runtime *rt, char *variable, size_t size,
-				    struct error *err)
+static int without_plugins(const struct runtime *rt, char *variable, size_t size,
+			   struct error *err)
 {
 	static const char prefix[] = "CRIU_LIBS_DIR=";
-	const char **envp;
 	int r;
 
 	r = path_printf(variable, size, "%s%s/no-criu-plugins", prefix, rt->bundle);
 	if (r == 0 && mkdir(variable + sizeof(prefix) - 1, 0700) < 0 && errno != EEXIST)
 		r = -errno;
-	if (r < 0) {
-		(void)error_sys(err, r, "keep CRIU's plugins out");
-		return NULL;
-	}
-	envp = spawn_environment(variable);
-	if (!envp)
-		(void)error_set(err, -ENOMEM, "out of memory");
-	return envp;
+	return r < 0 ? error_sys(err, r, "keep CRIU's plugins out") : 0;
+}
+
+/*
+ * A configuration file for CRIU with the one option that the OCI runtimes lack, behind what such a
+ * file says already. CRIU reads it before it is told the rest (criu/config.c, CRIU_CONFIG_FILE).
+ * The form ":PATH" means the tree without a name, which is version 2's (criu/cgroup.c,
+ * new_cg_root_add()).
+ */
+static int with_cgroup_root(const struct runtime *rt, const char *path, char *variable, size_t size,
+			    struct error *err)
+{
+	static const char prefix[] = "CRIU_CONFIG_FILE=";
+	const char *before = getenv("CRIU_CONFIG_FILE");
+	_cleanup_buf_ struct buf text = { 0 };
+	int r = 0;
+
+	if (before && *before)
+		r = file_read(AT_FDCWD, before, &text);
+	if (r == 0)
+		r = buf_printf(&text, "\ncgroup-root :%s\n", path);
+	if (r == 0)
+		r = path_printf(variable, size, "%s%s/criu-restore.conf", prefix, rt->bundle);
+	if (r == 0)
+		r = file_write(AT_FDCWD, variable + sizeof(prefix) - 1, buf_bytes(&text).p,
+			       buf_len(&text), 0600, FILE_PLAIN);
+	return r < 0 ? error_sys(err, r, "configure CRIU for the restore") : 0;
 }
 
 int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args,
@@ -369,6 +394,7 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 	struct request req = { begin(rt, "checkpoint"), "OCI runtime checkpoint failed" };
 	_cleanup_free_ const char **envp = NULL;
 	char variable[PATH_MAX];
+	int r;
 
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
@@ -382,10 +408,12 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 		add_option(&req.args, "--empty-ns", args->empty_namespaces[i]);
 	add_flag(&req.args, args->leave_running, "--leave-running");
 	if (args->no_cuda_plugin) {
-		envp = without_plugins(rt, variable, sizeof(variable), err);
+		r = without_plugins(rt, variable, sizeof(variable), err);
+		if (r < 0)
+			return r;
+		req.envp = envp = spawn_environment(variable);
 		if (!envp)
-			return err->code;
-		req.envp = envp;
+			return error_set(err, -ENOMEM, "out of memory");
 	}
 	return run(rt, &req, done, data, ret, err);
 }
@@ -395,7 +423,10 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 {
 	struct request req = { begin(rt, "restore"), "OCI runtime restore failed", io };
 	_cleanup_free_ const char **envp = NULL;
-	char variable[PATH_MAX];
+	char plugins[PATH_MAX], config[PATH_MAX];
+	const char *more[2];
+	size_t n = 0;
+	int r = 0;
 
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
@@ -412,10 +443,17 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 	add_flag(&req.args, !rt->crun, "--no-subreaper");
 	add_option(&req.args, "--bundle", rt->bundle);
 	if (args->no_cuda_plugin) {
-		envp = without_plugins(rt, variable, sizeof(variable), err);
-		if (!envp)
-			return err->code;
-		req.envp = envp;
+		r = without_plugins(rt, plugins, sizeof(plugins), err);
+		more[n++] = plugins;
 	}
+	if (r == 0 && args->cgroup_root) {
+		r = with_cgroup_root(rt, args->cgroup_root, config, sizeof(config), err);
+		more[n++] = config;
+	}
+	if (r < 0)
+		return r;
+	req.envp = envp = spawn_environment_with(more, n);
+	if (!envp)
+		return error_set(err, -ENOMEM, "out of memory");
 	return run(rt, &req, done, data, ret, err);
 }

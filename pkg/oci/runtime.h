@@ -70,6 +70,12 @@ struct runtime_restore {
 	bool tcp_established, ext_unix_sk, shell_job, file_locks;
 	nsec_t deadline;
 	bool no_cuda_plugin;
+	/*
+	 * NULL, or the container's cgroup (version 2) below the mount point, to be told to CRIU.
+	 * Otherwise it puts the processes into the cgroup that they were dumped in, and makes it anew:
+	 * runc before 1.2 and crun before 1.15 do not tell it (runc: criuApplyCgroups()).
+	 */
+	const char *cgroup_root;
 };
 
 /*
@@ -99,6 +105,13 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 		       struct error *err);
 int runtime_restore(struct runtime *rt, const struct runtime_restore *args, const struct spawn *io,
 		    runtime_result done, void *data, struct runtime_call **ret, struct error *err);
+
+/*
+ * Where the runtime has its container's cgroup (of version 2), below /sys/fs/cgroup, by the state
+ * it keeps: runc's state.json ("cgroup_paths"), crun's status ("cgroup-path"). Returns 0, -ENOENT
+ * (it has none, or the state is another runtime's), or another -errno.
+ */
+int runtime_cgroup(const struct runtime *rt, char *buf, size_t size, struct error *err);
 
 /* Kills the command; done() still follows. */
 void runtime_call_kill(struct runtime_call *call);

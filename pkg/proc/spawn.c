@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -57,6 +58,7 @@ struct plan {
 	const char *path;
 	char *const *argv, *const *envp;
 	int null_fd;
+	int exe_fd;  /* the program in its read-only mount; -1 = execute path */
 	int highest; /* the highest number the child is to have */
 	pid_t parent;
 	volatile int child_errno;
@@ -133,6 +135,9 @@ static _Noreturn void child(struct plan *plan)
 	if (s->umask)
 		(void)umask((mode_t)s->umask);
 	reset_signals();
+	if (plan->exe_fd >= 0)
+		(void)execveat(plan->exe_fd, "", plan->argv, plan->envp, AT_EMPTY_PATH);
+	/* Also for a script, whose interpreter could not open a descriptor that exec() closes. */
 	(void)execve(plan->path, plan->argv, plan->envp);
 fail:
 	plan->child_errno = errno;
@@ -171,28 +176,57 @@ static int open_null(void)
 	return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 }
 
-const char **spawn_environment(const char *extra)
+/*
+ * The mount belongs to the descriptor and the process that runs from it, and is in no mount
+ * namespace. above: as place_fds() must not hit it. Returns -1 when it cannot be done (open_tree(2)
+ * and mount_setattr(2) are of Linux 5.12, and take CAP_SYS_ADMIN).
+ */
+static int open_read_only(const char *path, int above)
 {
-	size_t n = 0, at = 0, name = extra ? strcspn(extra, "=") + 1 : 0;
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
+	_cleanup_close_ int fd = -1;
+
+	fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return -1;
+	return fd > above ? TAKE_FD(fd) : fcntl(fd, F_DUPFD_CLOEXEC, above + 1);
+}
+
+/* Is a variable of ours of the same name as one of extra? */
+static bool replaced(const char *variable, const char *const *extra, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(variable, extra[i], strcspn(extra[i], "=") + 1) == 0)
+			return true;
+	return false;
+}
+
+const char **spawn_environment_with(const char *const *extra, size_t n)
+{
+	size_t ours = 0, at = 0;
 	const char **env;
 
-	while (environ[n])
-		n++;
-	env = calloc(n + 2, sizeof(*env));
+	while (environ[ours])
+		ours++;
+	env = calloc(ours + n + 1, sizeof(*env));
 	if (!env)
 		return NULL;
-	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 &&
-		    !(extra && strncmp(environ[i], extra, name) == 0))
+	for (size_t i = 0; i < ours; i++)
+		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0 && !replaced(environ[i], extra, n))
 			env[at++] = environ[i];
-	if (extra)
-		env[at++] = extra;
+	for (size_t i = 0; i < n; i++)
+		env[at++] = extra[i];
 	return env;
+}
+
+const char **spawn_environment(const char *extra)
+{
+	return spawn_environment_with(&extra, extra ? 1 : 0);
 }
 
 int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 {
-	_cleanup_close_ int null_fd = -1;
+	_cleanup_close_ int null_fd = -1, exe_fd = -1;
 	_cleanup_free_ const char **own = NULL;
 	char path[PATH_MAX];
 	struct plan plan = { .s = s, .path = path, .highest = 2, .parent = getpid() };
@@ -217,6 +251,9 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err)
 	for (unsigned int i = 0; i < s->n_fds; i++)
 		if (s->fds[i].as > plan.highest)
 			plan.highest = s->fds[i].as;
+	if (s->read_only)
+		exe_fd = open_read_only(path, plan.highest);
+	plan.exe_fd = exe_fd;
 	pid = vfork_child(&plan);
 	if (pid < 0)
 		return error_sys(err, errno, "start %s", program);

@@ -29,6 +29,13 @@ struct spawn {
 	bool new_group;          /* setpgid(0, 0) */
 	bool die_with_parent;    /* PR_SET_PDEATHSIG, SIGKILL */
 	unsigned int umask;      /* 0 = keep ours */
+	/*
+	 * Executed from a read-only mount of the program's file alone, which nobody can see or
+	 * change and which is gone with the process: whoever gets hold of its /proc/PID/exe cannot
+	 * write to the file. As it always is where the kernel or our privileges do not allow that,
+	 * or the program is a script.
+	 */
+	bool read_only;
 };
 
 /* Adds one descriptor to s. */
@@ -47,6 +54,8 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct error *err);
  * container. free() the array, not the strings. NULL when out of memory.
  */
 const char **spawn_environment(const char *extra);
+/* The same with n variables, each of another name. */
+const char **spawn_environment_with(const char *const *extra, size_t n);
 
 /*
  * The path that spawn() would run for name. Returns 0, -ENAMETOOLONG, or -ENOENT when there is

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -46,6 +47,7 @@ static int report(void)
 			(void)printf("%d,", sig);
 	}
 	(void)prctl(PR_GET_PDEATHSIG, &dying);
+	(void)printf(" exe=%s", access("/proc/self/exe", W_OK) < 0 && errno == EROFS ? "ro" : "rw");
 	(void)printf(" cwd=%s leader=%d umask=%o dying=%d notify=%s\n", cwd, getpgrp() == getpid(),
 		     (unsigned int)umask(0), dying, getenv("NOTIFY_SOCKET") ? "yes" : "no");
 	return 0;
@@ -233,6 +235,41 @@ static void failures(void **state)
 	assert_int_equal(errno, ECHILD);
 }
 
+/* The program cannot be written to through /proc, and finds nothing else changed. */
+static void from_a_read_only_mount(void **state)
+{
+	struct spawn s = { .argv = report_argv, .read_only = true };
+	int probe = open_tree(AT_FDCWD, self, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	const char *text;
+
+	(void)state;
+	if (probe < 0)
+		skip(); /* not root, or an old kernel */
+	(void)close(probe);
+	spawn_fd(&s, STDERR_FILENO, 9); /* the low numbers are taken for the child */
+	text = run(&s, 0);
+	shows(text, "fds=0,1,2,9, blocked= changed= exe=ro");
+	s = (struct spawn){ .argv = report_argv };
+	shows(run(&s, 0), "exe=rw");
+}
+
+/* It is executed all the same: its interpreter opens it by name. */
+static void a_script_asked_for_read_only(void **state)
+{
+	char name[] = "/tmp/test-spawn.XXXXXX";
+	int fd = mkostemp(name, O_CLOEXEC);
+	const char *const argv[] = { name, "word", NULL };
+	struct spawn s = { .argv = argv, .read_only = true };
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(fchmod(fd, 0755), 0);
+	assert_int_equal(fd_write_all(fd, "#!/bin/sh\necho it says $1\n", 26), 0);
+	(void)close(fd);
+	shows(run(&s, 0), "it says word");
+	assert_int_equal(unlink(name), 0);
+}
+
 /* execve() itself fails, in the child: no shebang, wrong format. */
 static void a_failing_exec(void **state)
 {
@@ -318,6 +355,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(without_standard_streams),
 		cmocka_unit_test(null_where_nothing_is_named),
 		cmocka_unit_test(failures),
+		cmocka_unit_test(from_a_read_only_mount),
+		cmocka_unit_test(a_script_asked_for_read_only),
 		cmocka_unit_test(a_failing_exec),
 		cmocka_unit_test(lookup),
 		cmocka_unit_test(dies_with_its_parent),

@@ -15,6 +15,8 @@
 #include "api/containerd/task.pb-c.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "cgroup/adopt.h"
+#include "oci/cgroup_path.h"
 #include "shim/gpu.h"
 
 #define LAST_WORD_MAX (5 * NSEC_PER_SEC)
@@ -167,11 +169,22 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	flow_resume(&rs->flow, r, &mine);
 }
 
+/* The cgroup to restore into, NULL for the OCI runtime's own way. CRIU's configuration takes no
+ * blanks in a path, and no "#". */
+static const char *cgroup_root(const struct container *c, char *buf, size_t size)
+{
+	if (c->shim->cgroups.mode != CGROUP_V2 ||
+	    cgroup_path_of_spec(c->bundle.cgroups_path, c->options.systemd_cgroup, buf, size) < 0 ||
+	    strpbrk(buf, " \t\n\r#\"'"))
+		return NULL;
+	return buf;
+}
+
 static int step_restore(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
 	struct container *c = rs->c;
-	char pid_file[PATH_MAX];
+	char pid_file[PATH_MAX], cgroup[PATH_MAX];
 	struct spawn io = { 0 };
 	int r;
 
@@ -185,6 +198,7 @@ static int step_restore(struct flow *f, struct error *err)
 	rs->args.no_pivot = c->options.no_pivot_root;
 	rs->args.deadline = time_add(time_now(), c->shim->settings.timeouts.criu_restore);
 	rs->args.no_cuda_plugin = rs->with_agent;
+	rs->args.cgroup_root = cgroup_root(c, cgroup, sizeof(cgroup));
 	stdio_child(&c->init.io, &io);
 	reaper_hold(&c->shim->reaper, &c->init.hold);
 	r = runtime_restore(&c->rt, &rs->args, &io, restored, rs, &rs->call, err);
@@ -225,6 +239,25 @@ static int step_attach(struct flow *f, struct error *err)
 	return process_attach_stdio(&restore_of(f)->c->init, f);
 }
 
+/* See adopt.h. The container runs without, but not under its limits: that is worth a warning. */
+static void move_to_own_cgroup(const struct container *c)
+{
+	struct error err = ERROR_NULL;
+	char path[PATH_MAX];
+	int r;
+
+	if (c->shim->cgroups.mode != CGROUP_V2)
+		return;
+	r = runtime_cgroup(&c->rt, path, sizeof(path), &err);
+	if (r == -ENOENT)
+		return; /* a container without a cgroup of its own, or another runtime's */
+	if (r == 0)
+		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, &err);
+	if (r < 0)
+		log_warning("the restored container is not in its cgroup",
+			    F_STR("container", c->id), F_ERR(&err));
+}
+
 static int step_register(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
@@ -233,6 +266,7 @@ static int step_register(struct flow *f, struct error *err)
 
 	if (r < 0)
 		return r;
+	move_to_own_cgroup(c);
 	container_find_cgroup(c);
 	rs->restored = true;
 	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;

@@ -133,6 +133,41 @@ static void a_bundle_that_is_gone_is_no_matter(void **state)
 	assert_killed(f, 0);
 }
 
+/* Only what was written and then settled says that nothing is left to do. */
+static void settled_after_delete_only(void **state)
+{
+	static const struct exit_status written = { 4711, 3, 1234567890123456789ULL };
+	struct folder *f = *state;
+	struct exit_status got;
+
+	exit_status_settle(f->path); /* nothing to settle */
+	assert_false(exit_status_settled(f->fd, &got));
+	exit_status_write(f->path, &written);
+	assert_false(exit_status_settled(f->fd, &got));
+	exit_status_settle(f->path);
+	assert_true(exit_status_settled(f->fd, &got));
+	assert_int_equal(got.pid, 4711);
+	assert_int_equal(got.status, 3);
+	assert_true(got.exited_at == written.exited_at);
+	put(f, EXIT_STATUS_SETTLED, "4711 3");
+	assert_false(exit_status_settled(f->fd, &got));
+}
+
+static void a_new_container_knows_of_no_exit(void **state)
+{
+	static const struct exit_status written = { 4711, 3, 1 };
+	struct folder *f = *state;
+	struct exit_status got;
+
+	exit_status_forget(f->fd); /* nothing to forget */
+	exit_status_write(f->path, &written);
+	exit_status_settle(f->path);
+	exit_status_write(f->path, &written);
+	exit_status_forget(f->fd);
+	assert_false(exit_status_settled(f->fd, &got));
+	assert_killed(f, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -141,6 +176,8 @@ int main(void)
 		T(nothing_written_means_killed),
 		T(what_cannot_be_read_means_killed),
 		T(a_bundle_that_is_gone_is_no_matter),
+		T(settled_after_delete_only),
+		T(a_new_container_knows_of_no_exit),
 	};
 
 	log_set_fd(-1);

@@ -66,6 +66,21 @@ static void be_process(pid_t parent, const char *early)
 		(void)pause();
 }
 
+/* Where the container has a cgroup (rig_cgroup()), its init is in it. */
+static void join_cgroup(const char *pid)
+{
+	char cwd[PATH_MAX], path[PATH_MAX], text[128];
+	const char *id = getcwd(cwd, sizeof(cwd)) ? strrchr(cwd, '/') + 1 : "";
+
+	if (path_printf(path, sizeof(path), "../cgroup/%s", id) < 0 || access(path, F_OK) < 0)
+		return;
+	if (path_printf(path, sizeof(path), "../proc/%s", pid) < 0 || path_mkdirs(path, 0700) < 0 ||
+	    path_printf(path, sizeof(path), "../proc/%s/cgroup", pid) < 0 ||
+	    path_printf(text, sizeof(text), "0::/%s\n", id) < 0 ||
+	    file_write(AT_FDCWD, path, text, strlen(text), 0600, FILE_PLAIN) < 0)
+		_exit(95);
+}
+
 static void make_process(const char *verb, const char *pid_file)
 {
 	char buf[256], text[32];
@@ -90,9 +105,25 @@ static void make_process(const char *verb, const char *pid_file)
 	if (early)
 		(void)usleep(EARLY_USEC); /* the shim reaps it now */
 	(void)snprintf(text, sizeof(text), "%d", pid);
+	if (strcmp(verb, "exec") != 0)
+		join_cgroup(text);
 	if (!script(verb, "no-pid", buf, sizeof(buf)) &&
 	    file_write(AT_FDCWD, pid_file, text, strlen(text), 0600, FILE_PLAIN) < 0)
 		_exit(92);
+}
+
+static void note_surroundings(void)
+{
+	char cwd[PATH_MAX], path[PATH_MAX], frozen[16] = "", text[PATH_MAX];
+	const char *libs = getenv("CRIU_LIBS_DIR");
+
+	if (!getcwd(cwd, sizeof(cwd)))
+		_exit(96);
+	(void)path_printf(path, sizeof(path), "../cgroup/%s/cgroup.freeze", strrchr(cwd, '/') + 1);
+	(void)file_read_line(AT_FDCWD, path, frozen, sizeof(frozen));
+	(void)path_printf(text, sizeof(text), "frozen=%s libs=%s", frozen, libs ? libs : "");
+	if (file_write(AT_FDCWD, "seen", text, strlen(text), 0600, FILE_PLAIN) < 0)
+		_exit(97);
 }
 
 static pid_t init_pid(void)
@@ -127,6 +158,8 @@ static int act(const char *verb, const char *pid_file, int argc, char **argv)
 	}
 	if (strcmp(verb, "update") == 0)
 		keep_stdin();
+	if (strcmp(verb, "checkpoint") == 0 || strcmp(verb, "restore") == 0)
+		note_surroundings();
 	text = script(verb, "fail", buf, sizeof(buf));
 	if (text) {
 		int fd = open("log.json", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -135,7 +168,7 @@ static int act(const char *verb, const char *pid_file, int argc, char **argv)
 		(void)fprintf(stderr, "%s\n", text);
 		return 1;
 	}
-	if (strcmp(verb, "kill") == 0 && pid > 1)
+	if (strcmp(verb, "kill") == 0 && pid > 1 && !script(verb, "nothing", buf, sizeof(buf)))
 		(void)kill(pid, atoi(argv[argc - 1]));
 	if (strcmp(verb, "delete") == 0 && pid > 1)
 		(void)kill(pid, SIGKILL);
@@ -148,6 +181,9 @@ int rig_main(int argc, char **argv)
 	_cleanup_buf_ struct buf call = BUF_NULL;
 	int fd;
 
+	/* The shim starts itself for what blocks. */
+	if (argc > 2 && strcmp(argv[argc - 1], "sync-rootfs") == 0)
+		_exit(0);
 	if (argc < 3 || strcmp(argv[1], "--root") != 0)
 		return -1;
 	for (int i = 1; i < argc; i++) {
@@ -326,6 +362,7 @@ int rig_close(void **state)
 	struct shim *s = &r->shim;
 	struct container *c;
 
+	timer_cancel(&r->freezer);
 	ttrpc_client_free(r->client);
 	ttrpc_server_free(s->server);
 	publisher_free(s->publisher);
@@ -363,6 +400,68 @@ const char *rig_bundle(struct rig *r, const char *id, const char *spec)
 	in_bundle(r, id, "config.json", config, sizeof(config));
 	assert_int_equal(file_write(AT_FDCWD, config, spec, strlen(spec), 0600, FILE_PLAIN), 0);
 	return path;
+}
+
+static void act_frozen(struct timer *t)
+{
+	struct rig *r = container_of(t, struct rig, freezer);
+	char path[PATH_MAX], line[16] = "";
+
+	assert_int_equal(PATH_PRINTF(path, "%s/%s/cgroup.freeze", r->cgroup, r->freezing), 0);
+	assert_int_equal(file_read_line(AT_FDCWD, path, line, sizeof(line)), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%s/cgroup.events", r->cgroup, r->freezing), 0);
+	if (!r->freezer_stuck)
+		assert_int_equal(file_put(AT_FDCWD, path, line[0] == '1' ? "populated 1\nfrozen 1\n"
+									: "populated 1\nfrozen 0\n"),
+				 0);
+	timer_set(r->shim.loop, t, time_now() + 2 * NSEC_PER_MSEC, act_frozen);
+}
+
+void rig_cgroup(struct rig *r, const char *id)
+{
+	static const struct {
+		const char *name, *text;
+	} files[] = { { "cgroup.freeze", "0\n" }, { "cgroup.events", "populated 1\nfrozen 0\n" },
+		      { "cgroup.procs", "" } };
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(r->freezing, "%s", id), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%s", r->cgroup, id), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		assert_int_equal(PATH_PRINTF(path, "%s/%s/%s", r->cgroup, id, files[i].name), 0);
+		assert_int_equal(file_write(AT_FDCWD, path, files[i].text, strlen(files[i].text), 0600,
+					    FILE_PLAIN), 0);
+	}
+	timer_set(r->shim.loop, &r->freezer, time_now(), act_frozen);
+}
+
+static void put_freeze(struct rig *r, const char *id, const char *value)
+{
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/%s/cgroup.freeze", r->cgroup, id), 0);
+	assert_int_equal(file_put(AT_FDCWD, path, value), 0);
+	rig_run_for(r, 5 * NSEC_PER_MSEC);
+}
+
+void rig_freeze(struct rig *r, const char *id)
+{
+	put_freeze(r, id, "1");
+}
+
+void rig_thaw(struct rig *r, const char *id)
+{
+	put_freeze(r, id, "0");
+}
+
+bool rig_frozen(const struct rig *r, const char *id)
+{
+	char path[PATH_MAX], line[16];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/%s/cgroup.freeze", r->cgroup, id), 0);
+	assert_int_equal(file_read_line(AT_FDCWD, path, line, sizeof(line)), 0);
+	return line[0] == '1';
 }
 
 void rig_script(const struct rig *r, const char *id, const char *verb, const char *lines)

@@ -8,8 +8,10 @@
  *	early N		the process that it makes exits with N, and has been reaped, before it returns
  *	fail TEXT	ends with an error in its log, after all of that
  *	no-pid		writes no pid file
+ *	nothing		kill: does not
  *
- * Of `update` it keeps what comes on stdin, in the file stdin.
+ * Of `update` it keeps what comes on stdin, in the file stdin; of `checkpoint` and `restore`, in the
+ * file seen, whether the container was frozen and where CRIU was told to look for plugins.
  */
 #ifndef KYB_SHIM_TEST_RIG_H
 #define KYB_SHIM_TEST_RIG_H
@@ -30,6 +32,9 @@ struct rig {
 	/* "/tasks/exit web web 137" and so on, in order */
 	char events[RIG_EVENTS_MAX][160];
 	unsigned int n_events;
+	char freezing[64]; /* the one with a cgroup */
+	struct timer freezer;
+	bool freezer_stuck; /* it does as little as one with a process in the kernel */
 	bool fd_leaks; /* do not look for leaks: the test says why */
 	unsigned int fds;
 };
@@ -49,6 +54,12 @@ int rig_main(int argc, char **argv);
 
 /* A bundle with that config.json; returns its path, which stays. */
 const char *rig_bundle(struct rig *r, const char *id, const char *spec);
+/* Gives a container to come a cgroup that can be frozen: files, and somebody who acts on them. */
+void rig_cgroup(struct rig *r, const char *id);
+bool rig_frozen(const struct rig *r, const char *id);
+/* As a runtime's pause and resume do. */
+void rig_freeze(struct rig *r, const char *id);
+void rig_thaw(struct rig *r, const char *id);
 /* What the runtime is to do when it is called with this verb. */
 void rig_script(const struct rig *r, const char *id, const char *verb, const char *lines);
 /* Lets a runtime go on that waits. */

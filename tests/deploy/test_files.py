@@ -102,7 +102,7 @@ def test_paths_are_those_of_the_settings():
 
 def test_the_agent_has_time_to_undo():
     source = (ROOT / "pkg/agent/agent.c").read_text()
-    needs = int(re.search(r"#define LEAVE_MAX \((\d+) \* NSEC_PER_SEC\)", source)[1])
+    needs = int(re.search(r"#define LEAVE_MAX\s+\((\d+) \* NSEC_PER_SEC\)", source)[1])
     spec, _ = agent()
     assert spec["terminationGracePeriodSeconds"] > needs
     assert int(re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.M)[1]) > needs

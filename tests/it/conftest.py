@@ -169,6 +169,24 @@ def _reason(report):
     return getattr(report, "wasxfail", "") or str(report.longrepr)
 
 
+def _by_shim(stats):
+    """{shim: {"passed": ..., "skipped": ..., "failed": ...}} of the conformance tests."""
+    counts = {}
+    for outcome, words in (("passed", ("passed", "xpassed")), ("skipped", ("skipped", "xfailed")),
+                           ("failed", ("failed", "error"))):
+        for report in (report for word in words for report in stats.get(word, [])):
+            name, _, params = report.nodeid.partition("[")
+            if not name.startswith("conformance/"):
+                continue
+            # The longest name first: one is the beginning of another.
+            for shim in sorted(shims.KINDS, key=len, reverse=True):
+                if shim in params:
+                    counts.setdefault(shim, dict.fromkeys(("passed", "skipped", "failed"), 0))
+                    counts[shim][outcome] += 1
+                    break
+    return dict(sorted(counts.items()))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Counts for tests/it/run; a known difference of the oracle counts as skipped, with its
     reason."""
@@ -185,4 +203,4 @@ def pytest_terminal_summary(terminalreporter, config):
         json.dump({"passed": len(stats.get("passed", [])) + len(stats.get("xpassed", [])),
                    "failed": len({report.nodeid for report in broken}),
                    "broken": sorted({report.nodeid for report in broken}),
-                   "reasons": reasons}, file)
+                   "reasons": reasons, "what": env.describe(), "shims": _by_shim(stats)}, file)

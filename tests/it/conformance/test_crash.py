@@ -119,7 +119,8 @@ def test_delete_after_shutdown(world):
     container.finish()
     container.shutdown()
     until(lambda: not world.shims())
-    assert answer(container.delete_program()).exit_status == 137
+    status = answer(container.delete_program()).exit_status
+    assert status == (0 if container.kind.ours else 137)  # the reference always says "killed"
 
 
 @pytest.mark.machine

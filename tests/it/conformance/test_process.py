@@ -815,6 +815,44 @@ def test_descriptors_do_not_leak(world):
     until(settled, what=f"descriptors {before} again")
 
 
+def heap_of(container):
+    """Bytes that the shim has allocated, as it logs them on SIGUSR1."""
+    said = re.compile(r"heap=(\d+)")
+    before = len(said.findall(container.log()))
+    os.kill(container.shim_pid(), signal.SIGUSR1)
+    return int(until(lambda: said.findall(container.log())[before:])[0])
+
+
+@pytest.mark.only_ours("the reference leaves it to the garbage collector")
+def test_memory_does_not_grow(world):
+    """Not by a byte: what comes with an exec or a container of the pod goes with it."""
+    elder = world.define(["probe", "reap"])
+    # Without malloc's caches per thread, which would fill first.
+    elder.launch(more_env={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}, debug=True)
+    elder.run()
+
+    def life(name, terminal):
+        added = elder.exec(name, ["sh", "-c", "echo x"], io="pipes", terminal=terminal)
+        added.start()
+        added.finish()
+        member = world.running(group=elder.id, io="pipes", terminal=terminal)
+        member.kill()
+        member.finish()
+        member.task.close()
+        member.task = None
+        with pytest.raises(ttrpc.Error):
+            elder.exec(f"{name}bad", ["/no/such/program"]).start()
+        elder.task.do("Delete", id=elder.id, exec_id=f"{name}bad")
+        return world.sink.wait("delete", member.id)  # and no event waits to be sent
+
+    for n in range(3):
+        life(f"warm{n}", n == 1)
+    before = heap_of(elder)
+    for n in range(6):
+        life(f"e{n}", n % 2 == 1)
+    assert heap_of(elder) == before
+
+
 def test_threads_do_not_grow_without_end(world):
     container = world.running()
     pid = container.shim_pid()

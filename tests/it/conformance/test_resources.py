@@ -52,8 +52,15 @@ def test_stats_agree_with_the_group(world):
                               io="pipes")
     container.io.out.wait_for("ready")
     folder = cgroups.of(container.pid, "memory")
-    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    _, stats = container.stats()
+
+    def read():
+        return dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+
+    def quiet():  # the last process is still being started when the word arrives
+        before, (_, stats) = read(), container.stats()
+        return (before, stats) if read() == before else None
+
+    stat, stats = until(quiet)
     if env.cgroup_v2():
         assert stats.memory.inactive_file == int(stat["inactive_file"])
         assert stats.memory.active_file == int(stat["active_file"])

@@ -72,7 +72,7 @@ class Pod:
         name = "pod" + secrets.token_hex(4)
         self.logs = node.dir / "logs" / name
         self.logs.mkdir(parents=True)
-        parent = f"{node.token}.slice" if env.DRIVER == "systemd" else f"/{node.token}-pods"
+        parent = f"/{node.token}.slice" if env.DRIVER == "systemd" else f"/{node.token}-pods"
         self.config = pb.PodSandboxConfig(
             metadata=pb.PodSandboxMetadata(name=name, uid=name, namespace="default"),
             log_directory=str(self.logs), annotations=annotations or {},

@@ -39,6 +39,13 @@ nogroup:x:65534:
 # Only in the image that is about it: elsewhere tests expect uid 1000 to be nobody in particular.
 _USER = "default-user:x:1000:1000::/home/default-user:/bin/sh\n"
 _GROUPS = "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
+# Debian's static busybox has none.
+_PGREP = """#!/bin/sh
+for folder in /proc/[0-9]*; do
+    read -r name <"$folder/comm" 2>/dev/null || continue
+    case $name in *"$1"*) echo "${folder#/proc/}" ;; esac
+done
+"""
 _WEB = ["httpd", "-f", "-h", "/www", "-p"]
 _SPECIAL = {  # the end of a repository's name: what its image's config says
     "test-image-user-uid": {"User": "1002"},
@@ -80,6 +87,8 @@ def _base_layer():
                 info = tarfile.TarInfo(f"bin/{applet}")
                 info.type, info.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(info)
+        if "pgrep" not in applets.stdout.split():
+            _file(archive, "bin/pgrep", _PGREP.encode(), 0o755)
         _file(archive, "etc/passwd", _PASSWD.encode())
         _file(archive, "etc/group", _GROUP.encode())
         _file(archive, "www/index.html", b"<html>Welcome: it works!</html>\n")
