@@ -342,10 +342,6 @@ static void book(struct operation *op, enum phase phase, bool undo)
 				  .duration = time_now() - op->flow.step_start,
 				  .bytes = op->bytes_done,
 				  .undo = undo };
-	if (phase == PHASE_VERIFY && !undo && op->req.kind == OPERATION_RESTORE) {
-		t->duration += op->verified.duration;
-		t->bytes += op->verified.bytes;
-	}
 }
 
 void operation_observe(struct flow *f, const struct flow_step *step, enum flow_event event,
