@@ -336,39 +336,6 @@ static void begin_stop(struct stream *s)
 	}
 }
 
-/* As a message too: a bare status could be taken for one more broken connection. */
-static void refuse_resume(struct stream *s, const struct operation_request *req,
-			  const struct error *err)
-{
-	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
-	pb_error error;
-
-	log_warning("nothing to resume", F_STR("id", req->container_id), F_ERR(err));
-	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_FAILED;
-	m.error = convert_error(err, PHASE_NONE, NULL, &error);
-	agent_send(s->call, &m.base);
-	agent_fail(s->call, err);
-}
-
-/* A shim whose agent has died: its operation waits for it, or there is none any more. */
-static void come_back(struct stream *s, const pb_order_result *result)
-{
-	struct error err = ERROR_NULL, why = ERROR_NULL;
-	struct operation *op;
-	int r = 0;
-
-	if (result && !result->ok) {
-		r = error_reason(&why, REASON_RUNTIME_FAILED, -EREMOTEIO, "%s",
-				 result->error ? result->error->message : "the shim failed");
-		if (result->error && result->error->reason)
-			why.reason = (enum reason)result->error->reason;
-	}
-	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
-		refuse_resume(s, &s->req, &err);
-	else
-		s->op = op;
-}
-
 /* Nothing has begun, so that nothing has to be undone when the stream breaks meanwhile. */
 static void kubelet_known(struct kubelet_call *call, int r, const struct error *err)
 {
@@ -417,6 +384,39 @@ static void begin_request(struct stream *s)
 static bool is_first(const struct stream *s)
 {
 	return s && !s->op && !s->stop && !s->asking;
+}
+
+/* As a message too: a bare status could be taken for one more broken connection. */
+static void refuse_resume(struct stream *s, const struct operation_request *req,
+			  const struct error *err)
+{
+	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
+	pb_error error;
+
+	log_warning("nothing to resume", F_STR("id", req->container_id), F_ERR(err));
+	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_FAILED;
+	m.error = convert_error(err, PHASE_NONE, NULL, &error);
+	agent_send(s->call, &m.base);
+	agent_fail(s->call, err);
+}
+
+/* A shim whose agent has died: its operation waits for it, or there is none any more. */
+static void come_back(struct stream *s, const pb_order_result *result)
+{
+	struct error err = ERROR_NULL, why = ERROR_NULL;
+	struct operation *op;
+	int r = 0;
+
+	if (result && !result->ok) {
+		r = error_reason(&why, REASON_RUNTIME_FAILED, -EREMOTEIO, "%s",
+				 result->error ? result->error->message : "the shim failed");
+		if (result->error && result->error->reason)
+			why.reason = (enum reason)result->error->reason;
+	}
+	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
+		refuse_resume(s, &s->req, &err);
+	else
+		s->op = op;
 }
 
 static void answered(struct stream *s, const pb_order_result *m)

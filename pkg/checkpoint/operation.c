@@ -403,10 +403,6 @@ static void book(struct operation *op, enum phase phase, bool undo)
 				  .duration = time_now() - op->flow.step_start,
 				  .bytes = op->bytes_done,
 				  .undo = undo };
-	if (phase == PHASE_VERIFY && !undo && op->req.kind == OPERATION_RESTORE) {
-		t->duration += op->verified.duration;
-		t->bytes += op->verified.bytes;
-	}
 }
 
 /* Before anything is done it is written down; what cannot be written down is not done. */

@@ -186,7 +186,6 @@ struct operation {
 	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
 	pid_t task_pid;             /* restore: the new init */
-	struct phase_time verified; /* restore: what PREPARE did of it, part of the timeline */
 	enum phase failed_phase;
 	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
 	size_t n_detail;

@@ -12,7 +12,6 @@ struct prepared {
 	struct timer expiry;
 	char *ns, *container_id;
 	struct store_pin pin;
-	struct phase_time verified; /* for the timeline of the restore */
 };
 
 static void prepared_free(struct prepared *p)
@@ -49,9 +48,6 @@ void prepared_keep(struct operation *op)
 		prepared_free(p);
 		return;
 	}
-	for (size_t i = 0; i < op->n_times; i++)
-		if (op->times[i].phase == PHASE_VERIFY)
-			p->verified = op->times[i];
 	list_append(&op->node->prepared, &p->node_link);
 	timer_set(op->node->loop, &p->expiry, time_now() + KEEP_MAX, expired);
 }
@@ -66,8 +62,6 @@ bool prepared_claim(struct operation *op)
 		    strcmp(p->container_id, op->req.container_id) != 0)
 			continue;
 		found = strcmp(p->pin.ref, op->req.ref) == 0;
-		if (found)
-			op->verified = p->verified;
 		prepared_free(p);
 	}
 	return found;

@@ -11,8 +11,7 @@
 /* Keeps an operation's pin for its container; for a while. Without memory nothing is kept, and
  * RESTORE verifies again. */
 void prepared_keep(struct operation *op);
-/* Was this operation's container prepared from this operation's checkpoint? Forgets it, and tells
- * the operation how long it took to verify. */
+/* Was this operation's container prepared from this operation's checkpoint? Forgets it. */
 bool prepared_claim(struct operation *op);
 void prepared_free_all(struct node *node);
 

@@ -207,13 +207,13 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	s.envp = req->envp;
 	s.cwd = rt->bundle;
 	s.die_with_parent = true;
-	s.new_group = req->group;
 	/*
 	 * So that no container can write to the runtime's file (CVE-2019-5736) crun copies itself to
 	 * memory and executes the copy, in each of its runs, unless it finds itself on a read-only
 	 * file system (crun: cloned_binary.c, is_self_cloned()). To runc that makes no difference.
 	 */
 	s.read_only = rt->crun;
+	s.new_group = req->group;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);

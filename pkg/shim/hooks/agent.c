@@ -326,6 +326,28 @@ static int connect_to_agent(void *arg)
 	return r < 0 ? r : fd;
 }
 
+/* The stream has ended without a verdict: refused before an operation began ("REASON: message"), or
+ * broken. */
+static int take_status(struct agent_op *op, const struct grpc_status *status)
+{
+	const char *colon = strstr(status->text, ": ");
+	char name[64] = "";
+	enum reason reason;
+
+	if (colon && (size_t)(colon - status->text) < sizeof(name))
+		memcpy(name, status->text, (size_t)(colon - status->text));
+	reason = reason_from_name(name);
+	if (reason != REASON_NONE)
+		return error_reason(&op->err, reason, -EREMOTEIO, "%s", colon + 2);
+	return error_reason(&op->err,
+			    status->code == RPC_DEADLINE_EXCEEDED ? REASON_TIMEOUT
+								  : REASON_AGENT_UNAVAILABLE,
+			    status->code == RPC_UNAVAILABLE ? -EPIPE : -EREMOTEIO,
+			    "the node agent: %s (%s)",
+			    status->text[0] ? status->text : "the stream ended",
+			    rpc_code_name(status->code));
+}
+
 static void ended(struct grpc_stream *stream, void *arg, const struct grpc_status *status)
 {
 	struct agent_op *op = arg;
@@ -338,15 +360,8 @@ static void ended(struct grpc_stream *stream, void *arg, const struct grpc_statu
 					  "the socket %s is served by uid %u, which is not the agent's",
 					  op->addr.sun_path, op->foreign);
 	}
-	if (!op->over) {
-		op->result = error_reason(&op->err, REASON_AGENT_UNAVAILABLE,
-					  status->code == RPC_UNAVAILABLE ? -EPIPE : -EREMOTEIO,
-					  "the node agent: %s (%s)",
-					  status->text[0] ? status->text : "the stream ended",
-					  rpc_code_name(status->code));
-		if (status->code == RPC_DEADLINE_EXCEEDED)
-			op->err.reason = REASON_TIMEOUT;
-	}
+	if (!op->over)
+		op->result = take_status(op, status);
 	op->ops->ended(op->data, op->result, &op->err);
 	job_put_off(op->loop, &op->free_job, free_later);
 }
