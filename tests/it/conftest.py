@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc):
 
 def _here():
     """Which of the machines that oracle.py names this is."""
-    told = {"runc": (1, 2), "crun": (1, 15)}[env.RUNTIME]  # from then on CRIU is told the cgroup
+    told = {"runc": (1, 2), "crun": (1, 21)}[env.RUNTIME]  # from then on CRIU is told the cgroup
     old = env.cgroup_v2() and env.runtime_version() < told
     return {oracle.V2_OLD_RUNTIME} if old else set()
 

@@ -19,7 +19,7 @@ class Difference:
 
 
 # Where some differences show only; conftest.py knows how to tell.
-V2_OLD_RUNTIME = "cgroup v2 with runc before 1.2 or crun before 1.15"
+V2_OLD_RUNTIME = "cgroup v2 with runc before 1.2 or crun before 1.21"
 
 _OLD_CGROUP = Difference("leaves it to the OCI runtime to tell CRIU the new cgroup: the processes "
                          "are restored into that of the dumped container",
