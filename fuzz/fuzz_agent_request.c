@@ -77,22 +77,28 @@ static void suspend(struct bytes in, struct arena *mem)
 
 	if (m && m->result)
 		check_result(m->result);
-	if (m && convert_suspend_request(m, &req, mem, &err) == 0)
-		check_request(&req);
+	if (!m || convert_suspend_request(m, &req, mem, &err) < 0)
+		return;
+	check_request(&req);
+	assert(req.task_pid > 0);
+	for (size_t i = 0; req.held && i < req.held->n_members; i++)
+		assert(req.held->members[i].pid > 0 && req.held->members[i].start_time &&
+		       (uint64_t)req.held->members[i].devices >> req.held->memory->n_devices == 0);
 }
 
 static void spec(struct bytes in)
 {
+	static const struct respec_move move = { "/dev/nvidia0", "/dev/nvidia1" };
 	_cleanup_buf_ struct buf out = BUF_NULL, again = BUF_NULL;
 	struct error err = ERROR_NULL;
 
-	if (respec(in, "old", "new", "ref", &out, &err) < 0) {
+	if (respec(in, "old", "new", "ref", &move, 1, &out, &err) < 0) {
 		assert(err.text[0]);
 		return;
 	}
 	/* A container made of a checkpoint can itself be checkpointed and restored. */
 	assert(memmem(buf_bytes(&out).p, buf_len(&out), "kybernate.io/restore-from", 25));
-	assert(respec(buf_bytes(&out), "new", "third", "ref", &again, &err) == 0 ||
+	assert(respec(buf_bytes(&out), "new", "third", "ref", &move, 1, &again, &err) == 0 ||
 	       err.code == -ENAMETOOLONG);
 }
 
@@ -111,11 +117,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	case 1:
 		restore(in, &mem);
 		break;
-	case 3:
-		suspend(in, &mem);
+	case 2:
+		spec(in);
 		break;
 	default:
-		spec(in);
+		suspend(in, &mem);
 	}
 	return 0;
 }

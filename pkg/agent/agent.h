@@ -7,7 +7,7 @@
  *	verbs.c     list, get, delete, status    doctor.c    Doctor
  *	create.c    CreateCheckpoint             rebirth.c   RestoreContainer
  *	suspend.c   SuspendContainer, Resume...  report.c    what these say of the operation
- *	rootfs.c    changed files, through containerd
+ *	rootfs.c    changed files, by containerd kubelet.c   which GPUs a pod was given
  */
 #ifndef KYB_AGENT_AGENT_H
 #define KYB_AGENT_AGENT_H
@@ -22,6 +22,8 @@
 /* The largest answer: the files of a checkpoint, or some 100,000 checkpoints in a list. */
 #define AGENT_MESSAGE_MAX ((size_t)64 << 20)
 
+struct kubelet;
+
 struct agent {
 	struct loop *loop;
 	struct reaper reaper;
@@ -32,12 +34,15 @@ struct agent {
 	struct gpu_worker *worker;
 	struct cgroup_host cgroups;
 	struct containerd *containerd;
+	struct kubelet *kubelet;
 	struct grpc_server *server;
 	struct node node;
 	struct list creations; /* struct creation: CreateCheckpoint calls under way */
 	struct list rebirths;  /* struct rebirth: RestoreContainer calls under way */
 	struct list switchings; /* struct switching: SuspendContainer, ResumeContainer */
 	bool leaving;
+	nsec_t leave_by;
+	struct timer left;
 };
 
 /*

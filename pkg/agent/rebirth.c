@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "checkpoint/fit.h"
 #include "rpc/pb.h"
 
 #define REQUEST_MAX ((size_t)1 << 20)
@@ -243,12 +244,61 @@ static int step_id(struct flow *f, struct error *err)
 	return r < 0 ? r : FLOW_WAIT;
 }
 
+static size_t list_moves(const struct metadata_gpu *gpu, const struct gpu_device *const *target,
+			 struct respec_move *ret)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < gpu->n_devices; i++) {
+		const struct gpu_device *dev = target[i];
+		struct respec_move *m = &ret[n];
+
+		if (!gpu->devices[i].node || dev->minor == GPU_NUMBER_UNKNOWN)
+			continue;
+		(void)snprintf(m->from, sizeof(m->from), "%s", gpu->devices[i].node);
+		(void)snprintf(m->to, sizeof(m->to), GPU_NODE "%d", dev->minor);
+		n += strcmp(m->from, m->to) != 0;
+	}
+	return n;
+}
+
+/*
+ * The driver opens the node of the GPU that it restores onto inside of the container. Where a GPU of
+ * the checkpoint is not here, or not to be used, the new container is given that of another.
+ */
+static int plan_gpus(struct rebirth *b, struct respec_move *moves, size_t *ret_n,
+		     struct error *err)
+{
+	const struct gpu_hello *hello = gpu_worker_info(b->agent->worker);
+	const struct metadata_gpu *gpu = &b->metadata.gpu;
+	const struct fit_scope scope = { .node = &b->agent->node,
+					 .gpu_group = gpu->group ? gpu->group : "" };
+	const struct gpu_device *target[GPU_DEVICES_MAX];
+	bool moved;
+	int r;
+
+	*ret_n = 0;
+	if (!gpu->n_devices)
+		return 0;
+	r = gpu_worker_usable(b->agent->worker, err);
+	if (r == 0)
+		r = fit_map(gpu, &hello->memory, &scope, target, &moved, err);
+	if (r == 0)
+		*ret_n = list_moves(gpu, target, moves);
+	return r;
+}
+
 static int step_spec(struct flow *f, struct error *err)
 {
 	struct rebirth *b = rebirth_of(f);
+	struct respec_move moves[GPU_DEVICES_MAX];
+	size_t n;
+	int r = plan_gpus(b, moves, &n, err);
 
+	if (r < 0)
+		return r;
 	return respec(bytes_of(b->record->spec->value.data, b->record->spec->value.len),
-		      b->record->id, b->id, b->ref, &b->spec, err);
+		      b->record->id, b->id, b->ref, moves, n, &b->spec, err);
 }
 
 static int step_lease(struct flow *f, struct error *err)

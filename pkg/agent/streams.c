@@ -8,8 +8,10 @@
 #include <stdlib.h>
 
 #include "agent/agent.h"
+#include "agent/kubelet.h"
 #include "agent/report.h"
 #include "base/log.h"
+#include "checkpoint/revive.h"
 #include "rpc/pb.h"
 
 #define MEMORY_MAX ((size_t)4 << 20)
@@ -24,7 +26,11 @@ struct stream {
 	struct rebirth *rebirth;
 	struct creation *stop; /* ours: a container that is being stopped */
 	bool looking;          /* it is not ready yet */
-	struct operation_request req; /* what waits for it */
+	struct kubelet_call kubelet;  /* before it begins */
+	bool asking;
+	void (*go_on)(struct stream *s);
+	bool if_asked; /* a suspend that only an operator can want */
+	struct operation_request req; /* what waits for these */
 	struct arena mem;             /* of the first request */
 	struct rootfs *rootfs;
 };
@@ -38,6 +44,7 @@ static void stream_free(struct stream *s)
 {
 	if (s->stop)
 		creation_free(s->stop);
+	kubelet_call_done(&s->kubelet);
 	arena_done(&s->mem);
 	free(s);
 }
@@ -329,6 +336,89 @@ static void begin_stop(struct stream *s)
 	}
 }
 
+/* Nothing has begun, so that nothing has to be undone when the stream breaks meanwhile. */
+static void kubelet_known(struct kubelet_call *call, int r, const struct error *err)
+{
+	struct stream *s = container_of(call, struct stream, kubelet);
+
+	s->asking = false;
+	if (r == -ENOENT) {
+		log_warning("operation refused", F_STR("id", s->req.container_id),
+			    F_STR("reason", reason_name(err->reason)), F_ERR(err));
+		agent_fail(s->call, err);
+		return;
+	}
+	if (r < 0) /* a kubelet that is being restarted holds nobody up */
+		log_warning("kubelet does not say which GPUs the pod has",
+			    F_STR("id", s->req.container_id), F_ERR(err));
+	s->req.pod_gpus = call->gpus;
+	s->req.n_pod_gpus = call->n_gpus;
+	s->go_on(s);
+}
+
+/* go_on() as soon as it is known which GPUs the container was given. */
+static void ask_kubelet(struct stream *s, void (*go_on)(struct stream *s))
+{
+	struct error err = ERROR_NULL;
+	const struct operation_request *req = &s->req;
+
+	s->go_on = go_on;
+	if (!req->gpu || !*req->pod_name || !*req->container_name ||
+	    !kubelet_here(s->agent->kubelet)) {
+		go_on(s);
+		return;
+	}
+	if (kubelet_ask(s->agent->kubelet, &s->kubelet, req->pod_namespace, req->pod_name,
+			req->container_name, kubelet_known, &err) < 0)
+		agent_fail(s->call, &err);
+	else
+		s->asking = true;
+}
+
+static void begin_request(struct stream *s)
+{
+	begin(s, &s->req);
+}
+
+/* Is this the first message of a stream? Later ones answer orders. */
+static bool is_first(const struct stream *s)
+{
+	return s && !s->op && !s->stop && !s->asking;
+}
+
+/* As a message too: a bare status could be taken for one more broken connection. */
+static void refuse_resume(struct stream *s, const struct operation_request *req,
+			  const struct error *err)
+{
+	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
+	pb_error error;
+
+	log_warning("nothing to resume", F_STR("id", req->container_id), F_ERR(err));
+	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_FAILED;
+	m.error = convert_error(err, PHASE_NONE, NULL, &error);
+	agent_send(s->call, &m.base);
+	agent_fail(s->call, err);
+}
+
+/* A shim whose agent has died: its operation waits for it, or there is none any more. */
+static void come_back(struct stream *s, const pb_order_result *result)
+{
+	struct error err = ERROR_NULL, why = ERROR_NULL;
+	struct operation *op;
+	int r = 0;
+
+	if (result && !result->ok) {
+		r = error_reason(&why, REASON_RUNTIME_FAILED, -EREMOTEIO, "%s",
+				 result->error ? result->error->message : "the shim failed");
+		if (result->error && result->error->reason)
+			why.reason = (enum reason)result->error->reason;
+	}
+	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
+		refuse_resume(s, &s->req, &err);
+	else
+		s->op = op;
+}
+
 static void answered(struct stream *s, const pb_order_result *m)
 {
 	struct error err = ERROR_NULL;
@@ -344,44 +434,40 @@ static void checkpoint_message(struct grpc_call *call, struct bytes msg)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	struct stream *s = stream_of(call);
-	struct arena *kept = s && !s->op && !s->stop ? &s->mem : &mem;
+	struct arena *kept = is_first(s) ? &s->mem : &mem;
 	const Kybernate__Agent__V1__CheckpointRequest *m = agent_unpack(
 		call, msg, &kybernate__agent__v1__checkpoint_request__descriptor, kept);
 	struct error err = ERROR_NULL;
 
 	if (!m || !s)
 		return;
-	if (s->op || s->stop || m->result) {
+	if (!is_first(s) || (m->result && !m->resume))
 		answered(s, m->result);
-		return;
-	}
-	if (convert_checkpoint_request(m, &s->req, kept, &err) < 0)
+	else if (convert_checkpoint_request(m, &s->req, kept, &err) < 0)
 		agent_fail(call, &err);
-	else if (m->options->stop)
-		begin_stop(s);
+	else if (m->resume)
+		come_back(s, m->result);
 	else
-		begin(s, &s->req);
+		ask_kubelet(s, m->options->stop ? begin_stop : begin_request);
 }
 
 static void restore_message(struct grpc_call *call, struct bytes msg)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	struct stream *s = stream_of(call);
+	struct arena *kept = is_first(s) ? &s->mem : &mem;
 	const Kybernate__Agent__V1__RestoreRequest *m = agent_unpack(
-		call, msg, &kybernate__agent__v1__restore_request__descriptor, &mem);
-	struct operation_request req;
+		call, msg, &kybernate__agent__v1__restore_request__descriptor, kept);
 	struct error err = ERROR_NULL;
 
 	if (!m || !s)
 		return;
-	if (s->op || m->result) {
+	if (!is_first(s) || m->result)
 		answered(s, m->result);
-		return;
-	}
-	if (convert_restore_request(m, &req, &err) < 0)
+	else if (convert_restore_request(m, &s->req, &err) < 0)
 		agent_fail(call, &err);
 	else
-		begin(s, &req);
+		ask_kubelet(s, begin_request);
 }
 
 /* The pod did not ask for it, and nobody else does. */
@@ -394,30 +480,46 @@ static void not_asked(struct grpc_call *call)
 	grpc_call_finish(call, RPC_OK, NULL, bytes_of(NULL, 0));
 }
 
+static struct report *asked(struct stream *s)
+{
+	return switching_find(s->agent, s->req.ns, s->req.container_id,
+			      s->req.kind == OPERATION_RESUME, &s->req.timeout_ms);
+}
+
+/* The operator may have left while kubelet was asked. */
+static void begin_suspend(struct stream *s)
+{
+	s->report = asked(s);
+	if (s->if_asked && !s->report)
+		not_asked(s->call);
+	else
+		begin(s, &s->req);
+}
+
 static void suspend_message(struct grpc_call *call, struct bytes msg)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	struct stream *s = stream_of(call);
+	struct arena *kept = is_first(s) ? &s->mem : &mem;
 	const Kybernate__Agent__V1__SuspendRequest *m = agent_unpack(
-		call, msg, &kybernate__agent__v1__suspend_request__descriptor, &mem);
-	struct operation_request req;
+		call, msg, &kybernate__agent__v1__suspend_request__descriptor, kept);
 	struct error err = ERROR_NULL;
 
 	if (!m || !s)
 		return;
-	if (s->op || m->result) {
+	if (!is_first(s) || m->result) {
 		answered(s, m->result);
 		return;
 	}
-	if (convert_suspend_request(m, &req, &mem, &err) < 0) {
+	if (convert_suspend_request(m, &s->req, kept, &err) < 0) {
 		agent_fail(call, &err);
 		return;
 	}
-	s->report = switching_find(s->agent, req.ns, req.container_id, m->resume, &req.timeout_ms);
-	if (m->if_asked && !s->report)
+	s->if_asked = m->if_asked;
+	if (m->if_asked && !asked(s))
 		not_asked(call);
 	else
-		begin(s, &req);
+		ask_kubelet(s, begin_suspend);
 }
 
 void streams_forget(struct agent *agent, const void *what)

@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/convert.h"
 #include "artifact/manifest.h"
+#include "artifact/hashing.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "checkpoint/degraded.h"
@@ -163,7 +164,7 @@ static void get_message(struct grpc_call *call, struct bytes msg)
 	if (r == 0)
 		r = store_get(agent->store, m->checkpoint_ref, &g->mem, &g->metadata, &err);
 	if (r == 0 && m->verify) {
-		r = store_verify(agent->store, &g->pin, 2, true, 0,
+		r = store_verify(agent->store, &g->pin, hashing_workers(), true, 0,
 				 time_add(time_now(), agent->node.timeouts[PHASE_VERIFY]), &g->bulk,
 				 &ops, &err);
 		if (r == 0) {

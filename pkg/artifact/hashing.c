@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -408,6 +409,19 @@ static int hash_with_helpers(struct run *run, struct error *err)
 	stop_helpers(run, r < 0);
 	run->helpers = NULL;
 	return r;
+}
+
+unsigned int hashing_workers(void)
+{
+	unsigned int n = 2;
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+		unsigned int cpus = (unsigned int)CPU_COUNT(&set);
+
+		n = cpus > 4 ? cpus / 2 : cpus < 2 ? 1 : 2;
+	}
+	return n < PROTOCOL_WORKERS_MAX ? n : PROTOCOL_WORKERS_MAX;
 }
 
 int hash_items(const struct hashing *h, int dirfd, struct hash_item *items, size_t n,

@@ -25,6 +25,13 @@ struct hashing {
 	void *arg;
 };
 
+/*
+ * How many processes to hash with: half of the CPUs that this process may use, so that workloads
+ * keep the rest, but two where there are two, and at most PROTOCOL_WORKERS_MAX. One core does some
+ * 1.8 GB/s of SHA-256 with the CPU's instructions for it, a fraction of what GPUs and page caches do.
+ */
+unsigned int hashing_workers(void);
+
 struct hash_item {
 	const struct scan_file *file;
 	uint64_t chunk_size; /* 0 = as a whole */

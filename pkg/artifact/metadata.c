@@ -79,6 +79,7 @@ static const struct doc_field device_fields[] = {
 	DOC_FIELD(struct metadata_device, chip, DOC_TEXT, TEXT_MAX,
 		  .flags = DOC_OPTIONAL | DOC_FOREIGN),
 	DOC_FIELD(struct metadata_device, memory_bytes, DOC_NUMBER, DOC_NUMBER_MAX),
+	DOC_FIELD(struct metadata_device, node, DOC_TEXT, TEXT_MAX, .flags = DOC_OPTIONAL),
 };
 static const struct doc_shape device_shape = SHAPE(struct metadata_device, device_fields, NULL);
 

@@ -57,6 +57,7 @@ struct metadata_device {
 	const char *uuid; /* "GPU-..." */
 	const char *chip; /* "NVIDIA H100 80GB HBM3" */
 	uint64_t memory_bytes;
+	const char *node; /* "/dev/nvidia0", in the container as on the host; NULL = not known */
 };
 
 struct metadata_gpu {

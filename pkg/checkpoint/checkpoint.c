@@ -7,6 +7,7 @@
  * container runs on. CRIU always leaves it frozen and alive, also for a checkpoint with exit: it
  * is ended only when the image is sealed. After the seal there is no way back and no need for one.
  */
+#include "artifact/hashing.h"
 #include "checkpoint/operation.h"
 
 #include <errno.h>
@@ -20,8 +21,6 @@
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
 #include "checkpoint/survey.h"
-
-#define HASHERS          2
 
 static bool has_gpu(const struct operation *op)
 {
@@ -95,7 +94,9 @@ static void slot_granted(struct slot *slot)
 
 	op->dumping = true;
 	operation_watch_size(op);
-	r = operation_order(op, ORDER_DUMP, &err);
+	r = record_write(op, phase_name(PHASE_CRIU_DUMP), &err); /* now it does begin */
+	if (r == 0)
+		r = operation_order(op, ORDER_DUMP, &err);
 	if (r < 0)
 		flow_resume(&op->flow, r, &err);
 }
@@ -116,10 +117,11 @@ static void cancel_dump(struct flow *f)
 {
 	struct operation *op = operation_of_flow(f);
 
-	/* A dump under way is ended by the shim, whose own deadline is the shorter one. */
 	if (!op->dumping) {
 		slot_release(&op->slot);
 		flow_resume(f, -ECANCELED, NULL);
+	} else {
+		operation_abort_order(op);
 	}
 }
 
@@ -204,16 +206,16 @@ static int step_seal(struct flow *f, struct error *err)
 	if (r < 0)
 		return error_set(err, r, "describe the checkpoint: out of memory");
 	if (op->work.fd >= 0) {
-		r = store_commit(&op->work, &m, HASHERS, operation_step_deadline(op), &op->bulk,
-				 &ops, err);
+		r = store_commit(&op->work, &m, hashing_workers(), operation_step_deadline(op),
+				 &op->bulk, &ops, err);
 		return r < 0 ? r : FLOW_WAIT;
 	}
 	dir = open(op->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return error_reason(err, REASON_STORE_FAILED, -errno, "open the images in %s: %s",
 				    op->image_path, strerror(errno));
-	r = image_commit(op->node->bulk, dir, &m, HASHERS, operation_step_deadline(op), &op->bulk,
-			 &ops, err);
+	r = image_commit(op->node->bulk, dir, &m, hashing_workers(), operation_step_deadline(op),
+			 &op->bulk, &ops, err);
 	return r < 0 ? r : FLOW_WAIT;
 }
 
@@ -237,7 +239,12 @@ static int step_vram_back(struct flow *f, struct error *err)
 	op->dumping = false;
 	if (!gpu_steps_needed(op))
 		return 0;
-	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), gpu_step_restored, op);
+	/* After an agent that died nobody knows how far it was. */
+	if (op->revival)
+		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
+	else
+		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
+				  gpu_step_restored, op);
 	return FLOW_WAIT;
 }
 
@@ -264,7 +271,7 @@ static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (!gpu_steps_needed(op))
+	if (!gpu_steps_needed(op) || op->revival)
 		return release(op, err);
 	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
 	return FLOW_WAIT;
@@ -410,12 +417,34 @@ static void dumped(struct flow *f, int r, const struct error *err)
 		end(op, r, err);
 		return;
 	}
-	if (op->req.exit)
+	if (op->req.exit) {
 		store_work_close(&op->work);
+		op->sealed = true;
+	}
+	checkpoint_goes_on(op);
+}
+
+/* Of one that an agent before us has dumped, and not sealed. */
+static const struct flow_step exit_seal_steps[] = {
+	{ "seal", step_seal, gpu_undo_frozen, cancel_bulk },
+};
+
+static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
+						.n_steps = ARRAY_SIZE(exit_seal_steps),
+						.timeout = operation_timeout,
+						.observe = operation_observe,
+						.done = dumped };
+
+void checkpoint_goes_on(struct operation *op)
+{
+	if (op->req.exit && !op->sealed) {
+		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
+		return;
+	}
 	/* From here on nobody's patience counts, only what each phase may take. */
 	op->patience = op->deadline;
 	op->deadline = NSEC_NEVER;
-	flow_start(f, op->node->loop, what_follows(&op->req));
+	flow_start(&op->flow, op->node->loop, what_follows(&op->req));
 }
 
 const struct flow_ops checkpoint_exit_flow = { .steps = steps,

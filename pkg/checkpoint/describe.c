@@ -85,7 +85,9 @@ static int describe_gpu(const struct operation *op, struct arena *mem, struct me
 		d->uuid = uuid_text(dev, mem);
 		d->chip = or_null(dev->name);
 		d->memory_bytes = dev->total == GPU_BYTES_UNKNOWN ? 0 : dev->total;
-		if (!d->uuid)
+		if (dev->minor != GPU_NUMBER_UNKNOWN)
+			d->node = arena_printf(mem, GPU_NODE "%d", dev->minor);
+		if (!d->uuid || (dev->minor != GPU_NUMBER_UNKNOWN && !d->node))
 			return -ENOMEM;
 		ret->n_devices++;
 	}

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "gpu/capability.h"
@@ -32,17 +33,53 @@ static const struct gpu_device *find_named(const struct gpu_memory *mem, const c
 	return gpu_uuid_parse(uuid, &want) < 0 ? NULL : find_device(mem, &want);
 }
 
-/* May the new container use this GPU? Decided by its group, where the node has a table. */
-static bool allowed(const struct operation *op, const struct gpu_device *dev)
+/* Of the container's device nodes: those that are one GPU's. */
+static bool has_nodes(const struct fit_scope *scope)
 {
-	const struct node *node = op->node;
+	for (size_t i = 0; i < scope->n_device_paths; i++)
+		if (preflight_is_gpu(scope->device_paths[i]))
+			return true;
+	return false;
+}
+
+/* The driver opens the node of the GPU it restores onto, inside of the container. */
+static bool has_node(const struct fit_scope *scope, const struct gpu_device *dev)
+{
+	char node[64];
+
+	if (dev->minor == GPU_NUMBER_UNKNOWN || !has_nodes(scope))
+		return true;
+	(void)snprintf(node, sizeof(node), GPU_NODE "%d", dev->minor);
+	for (size_t i = 0; i < scope->n_device_paths; i++)
+		if (strcmp(scope->device_paths[i], node) == 0)
+			return true;
+	return false;
+}
+
+static bool given(const struct fit_scope *scope, const char *uuid)
+{
+	for (size_t i = 0; i < scope->n_pod_gpus; i++)
+		if (strcasecmp(scope->pod_gpus[i], uuid) == 0)
+			return true;
+	return scope->n_pod_gpus == 0;
+}
+
+/* May the new container use this GPU? Decided by its group, where the node has a table, by its
+ * device nodes, where it has any, and by what kubelet says. */
+static bool allowed(const struct fit_scope *scope, const struct gpu_device *dev)
+{
+	const struct node *node = scope->node;
 	char text[GPU_UUID_TEXT_MAX];
 
+	if (!has_node(scope, dev))
+		return false;
 	(void)gpu_uuid_format(&dev->uuid, text);
+	if (!given(scope, text))
+		return false;
 	for (size_t i = 0; i < node->n_groups; i++) {
 		const struct seat_group *g = &node->groups[i];
 
-		if (strcmp(g->name, op->req.gpu_group) != 0)
+		if (strcmp(g->name, scope->gpu_group) != 0)
 			continue;
 		for (size_t k = 0; k < g->n_gpu_uuids; k++)
 			if (strcasecmp(g->gpu_uuids[k], text) == 0)
@@ -53,44 +90,71 @@ static bool allowed(const struct operation *op, const struct gpu_device *dev)
 }
 
 /* One whose chip is not known, which a description need not tell, goes nowhere but to itself. */
-static bool same_chip(const struct gpu_device *dev, const struct metadata_device *then)
+static bool same_chip(const struct gpu_device *dev, const char *chip)
 {
-	return then->chip && strcmp(dev->name, then->chip) == 0;
+	return chip && strcmp(dev->name, chip) == 0;
 }
 
-/*
- * Where each GPU of the checkpoint goes. Its own place first, then any free one of the same chip,
- * in the order of the checkpoint.
- */
-static int map_gpus(struct operation *op, const struct gpu_memory *mem,
-		    const struct gpu_device **ret_target, struct error *err)
+/* The one with the most memory free of those that nobody has taken. */
+static const struct gpu_device *best_free(const struct fit_scope *scope,
+					  const struct gpu_memory *mem, const char *chip,
+					  const bool *taken)
 {
-	const struct metadata_gpu *gpu = &op->metadata.gpu;
-	bool taken[GPU_DEVICES_MAX] = { false }, moved = false;
+	const struct gpu_device *best = NULL;
 
+	for (uint32_t k = 0; k < mem->n_devices; k++) {
+		const struct gpu_device *dev = &mem->devices[k];
+
+		if (taken[k] || !allowed(scope, dev) || !same_chip(dev, chip))
+			continue;
+		if (!best || (dev->free != GPU_BYTES_UNKNOWN && dev->free > best->free))
+			best = dev;
+	}
+	return best;
+}
+
+int fit_map(const struct metadata_gpu *gpu, const struct gpu_memory *mem,
+	    const struct fit_scope *scope, const struct gpu_device **ret_target, bool *ret_moved,
+	    struct error *err)
+{
+	bool taken[GPU_DEVICES_MAX] = { false };
+
+	*ret_moved = false;
 	for (size_t i = 0; i < gpu->n_devices; i++) {
 		const struct gpu_device *dev = find_named(mem, gpu->devices[i].uuid);
 
-		ret_target[i] = dev && allowed(op, dev) ? dev : NULL;
+		ret_target[i] = dev && allowed(scope, dev) ? dev : NULL;
 		if (ret_target[i])
 			taken[dev - mem->devices] = true;
 	}
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		for (uint32_t k = 0; k < mem->n_devices && !ret_target[i]; k++) {
-			const struct gpu_device *dev = &mem->devices[k];
-
-			if (taken[k] || !allowed(op, dev) || !same_chip(dev, &gpu->devices[i]))
-				continue;
-			ret_target[i] = dev;
-			taken[k] = moved = true;
-		}
+		if (ret_target[i])
+			continue;
+		ret_target[i] = best_free(scope, mem, gpu->devices[i].chip, taken);
 		if (!ret_target[i])
 			return error_reason(err, REASON_GPU_MISMATCH, -ENODEV,
 					    "no GPU here for %s (%s) of the checkpoint",
 					    gpu->devices[i].uuid, or_unknown(gpu->devices[i].chip));
+		taken[ret_target[i] - mem->devices] = true;
+		*ret_moved = true;
 	}
-	if (!moved)
-		return 0;
+	return 0;
+}
+
+static int map_gpus(struct operation *op, const struct gpu_device **ret_target, struct error *err)
+{
+	const struct metadata_gpu *gpu = &op->metadata.gpu;
+	const struct fit_scope scope = { .node = op->node,
+					 .gpu_group = op->req.gpu_group,
+					 .device_paths = op->req.device_paths,
+					 .n_device_paths = op->req.n_device_paths,
+					 .pod_gpus = op->req.pod_gpus,
+					 .n_pod_gpus = op->req.n_pod_gpus };
+	bool moved;
+	int r = fit_map(gpu, &op->memory, &scope, ret_target, &moved, err);
+
+	if (r < 0 || !moved)
+		return r;
 	for (size_t i = 0; i < gpu->n_devices; i++) {
 		(void)gpu_uuid_parse(gpu->devices[i].uuid, &op->pairs[i].old_gpu);
 		op->pairs[i].new_gpu = ret_target[i]->uuid;
@@ -168,7 +232,7 @@ int fit_check(struct operation *op, struct error *err)
 	hello = gpu_worker_info(op->node->worker);
 	r = check_driver(op, hello, err);
 	if (r == 0)
-		r = map_gpus(op, &op->memory, target, err);
+		r = map_gpus(op, target, err);
 	if (r == 0 && op->n_pairs && !(hello->caps & GPU_CAP_GPU_PAIRS))
 		r = error_reason(err, REASON_GPU_MISMATCH, -EOPNOTSUPP,
 				 "the checkpoint's GPUs are not those of this seat, and this driver "

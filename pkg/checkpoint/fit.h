@@ -5,6 +5,27 @@
 
 #include "checkpoint/operation.h"
 
+/* What a container may use. */
+struct fit_scope {
+	const struct node *node;
+	const char *gpu_group;
+	/* Its device nodes; where a GPU's is among them, those that it has not are out of reach. */
+	const char *const *device_paths;
+	size_t n_device_paths;
+	/* What kubelet has given it; none = it has not said. */
+	const char *const *pod_gpus;
+	size_t n_pod_gpus;
+};
+
+/*
+ * Where each GPU of a checkpoint goes: its own place first, then one of the same chip, that with the
+ * most memory free. ret_target: as many as gpu->n_devices, into mem. ret_moved: not all are where
+ * they were. Returns 0 or negative with err (GPU_MISMATCH).
+ */
+int fit_map(const struct metadata_gpu *gpu, const struct gpu_memory *mem,
+	    const struct fit_scope *scope, const struct gpu_device **ret_target, bool *ret_moved,
+	    struct error *err);
+
 /*
  * Before anything is restored: the seat's GPUs, as op->memory has them now, and the driver against
  * op->metadata. Fills op->pairs where GPUs have to be mapped. Returns 0 or negative with err: DRIVER_UNAVAILABLE,

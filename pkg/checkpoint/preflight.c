@@ -8,10 +8,20 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gpu/uuid.h"
+
 static bool has(const char *const *list, size_t n, const char *s)
 {
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(list[i], s) == 0)
+			return true;
+	return false;
+}
+
+static bool has_gpu(const char *const *list, size_t n, const char *uuid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcasecmp(list[i], uuid) == 0)
 			return true;
 	return false;
 }
@@ -34,10 +44,7 @@ static int agree(const char *what, const char *env, const char *annotation, stru
 			    annotation);
 }
 
-/* Control devices such as /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidia-fs0 and
- * /dev/nvidia-nvswitch0 are everybody's: those with a number behind a known GPU prefix are one
- * group's. */
-static bool is_numbered(const char *path)
+bool preflight_is_gpu(const char *path)
 {
 	size_t n = strlen(path);
 
@@ -70,11 +77,48 @@ int preflight_seat(const struct node *node, const struct operation_request *req,
 				    "GPU group \"%s\" has no seat \"%s\"", group->name,
 				    req->gpu_seat);
 	for (size_t i = 0; i < req->n_device_paths && group->n_device_paths; i++)
-		if (is_numbered(req->device_paths[i]) &&
+		if (preflight_is_gpu(req->device_paths[i]) &&
 		    !has(group->device_paths, group->n_device_paths, req->device_paths[i]))
 			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
 					    "the container has %s, which is not of GPU group \"%s\"",
 					    req->device_paths[i], group->name);
+	for (size_t i = 0; i < req->n_pod_gpus && group->n_gpu_uuids; i++)
+		if (!has_gpu(group->gpu_uuids, group->n_gpu_uuids, req->pod_gpus[i]))
+			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
+					    "kubelet has given %s to the pod, which is not of GPU group "
+					    "\"%s\"",
+					    req->pod_gpus[i], group->name);
+	return 0;
+}
+
+int preflight_gpus(const struct node *node, const struct operation_request *req,
+		   const struct gpu_group *group, struct error *err)
+{
+	const struct seat_group *seats = *req->gpu_group ? find_group(node, req->gpu_group) : NULL;
+	const struct gpu_memory *memory = gpu_group_memory(group);
+
+	for (size_t i = 0; i < gpu_group_size(group); i++) {
+		const struct gpu_member *m = gpu_group_member(group, i);
+
+		for (uint32_t k = 0; k < memory->n_devices; k++) {
+			char uuid[GPU_UUID_TEXT_MAX];
+
+			if (!(m->devices & (1U << k)))
+				continue;
+			(void)gpu_uuid_format(&memory->devices[k].uuid, uuid);
+			if (seats && seats->n_gpu_uuids &&
+			    !has_gpu(seats->gpu_uuids, seats->n_gpu_uuids, uuid))
+				return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
+						    "process %d (%s) uses %s, which is not of GPU group "
+						    "\"%s\"",
+						    m->pid, m->name, uuid, seats->name);
+			if (req->n_pod_gpus && !has_gpu(req->pod_gpus, req->n_pod_gpus, uuid))
+				return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
+						    "process %d (%s) uses %s, which kubelet has not given "
+						    "to its pod",
+						    m->pid, m->name, uuid);
+		}
+	}
 	return 0;
 }
 

@@ -8,6 +8,7 @@
  * What does not fit is refused before CRIU starts: the driver's first out-of-memory in a restore
  * is final for the process (NVIDIA/cuda-checkpoint issue 44).
  */
+#include "artifact/hashing.h"
 #include "checkpoint/operation.h"
 
 #include <errno.h>
@@ -19,8 +20,6 @@
 #include "checkpoint/fit.h"
 #include "checkpoint/gpu_steps.h"
 #include "checkpoint/prepared.h"
-
-#define HASHERS 2
 
 /* --- preflight ------------------------------------------------------------------------------ */
 
@@ -109,13 +108,13 @@ static int step_verify(struct flow *f, struct error *err)
 	int r;
 
 	if (op->pin.fd < 0)
-		r = image_verify(op->node->bulk, op->image_fd, HASHERS, 0, deadline, &op->bulk,
-				 &ops, err);
+		r = image_verify(op->node->bulk, op->image_fd, hashing_workers(), 0, deadline,
+				 &op->bulk, &ops, err);
 	else if (prepared_claim(op))
 		return 0; /* this very operation's PREPARE has just read every byte of it */
 	else
-		r = store_verify(op->node->store, &op->pin, HASHERS, false, 0, deadline, &op->bulk,
-				 &ops, err);
+		r = store_verify(op->node->store, &op->pin, hashing_workers(), false, 0, deadline,
+				 &op->bulk, &ops, err);
 	return r < 0 ? r : FLOW_WAIT;
 }
 
@@ -173,6 +172,8 @@ static void cancel_criu(struct flow *f)
 	if (!op->restoring) {
 		slot_release(&op->slot);
 		flow_resume(f, -ECANCELED, NULL);
+	} else {
+		operation_abort_order(op);
 	}
 }
 

@@ -266,7 +266,7 @@ static int check_operation(struct operation *op, struct error *err)
 				  .store = op->node->store };
 	bool dump = op->req.kind == OPERATION_CHECKPOINT;
 	char found[512];
-	int r = 0;
+	int r = op->group ? preflight_gpus(op->node, &op->req, op->group, err) : 0;
 
 	for (unsigned int i = 0; r == 0 && i < SURVEY_COUNT; i++)
 		if (dump || i == SURVEY_LIMIT || i == SURVEY_HOST)

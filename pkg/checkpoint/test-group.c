@@ -525,6 +525,72 @@ static void one_that_is_lost_does_not_hold_the_others(void **state)
 	}
 }
 
+/* --- held ----------------------------------------------------------------------------------- */
+
+/* The undo of a way back: from wherever they are to CHECKPOINTED. */
+static void they_are_held_again(void **state)
+{
+	static const unsigned int from[] = { CUDA_STATE_RUNNING, CUDA_STATE_LOCKED,
+					     CUDA_STATE_CHECKPOINTED };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(from) * ARRAY_SIZE(from); i++) {
+		checkpointed(f, 2);
+		f->worker.procs[0].state = from[i % ARRAY_SIZE(from)];
+		f->worker.procs[1].state = from[i / ARRAY_SIZE(from)];
+		gpu_group_hold(f->group, time_now() + TIME, done, f);
+		assert_int_equal(result(f), 0);
+		all_are(f, CUDA_STATE_CHECKPOINTED);
+	}
+}
+
+static void a_hold_that_fails_is_told(void **state)
+{
+	static const unsigned int ops[] = { GPU_OP_STATE, GPU_OP_LOCK, GPU_OP_CHECKPOINT };
+	static const enum fake_fault_kind kinds[] = { FAKE_FAIL, FAKE_DID_FAIL, FAKE_LIE, FAKE_HANG };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ops) * ARRAY_SIZE(kinds); i++) {
+		struct fake_fault fault = fault_of(ops[i % ARRAY_SIZE(ops)],
+						   kinds[i / ARRAY_SIZE(ops)], 9, 2, i % 2);
+
+		checkpointed(f, 2);
+		assert_int_equal(recover(f), 0);
+		fault.lie_state = 4711;
+		f->worker.faults[0] = fault;
+		gpu_group_hold(f->group, time_now() + TIME, done, f);
+		undone(f, result(f), &fault);
+	}
+}
+
+/* What somebody wrote down who outlives the group. */
+static void held_ones_are_adopted_and_confirmed(void **state)
+{
+	static const struct gpu_memory memory = { .n_devices = 1 };
+	struct gpu_member members[2];
+	struct gpu_held held = { members, 2, &memory };
+	struct fixture *f = *state;
+
+	fresh(f, 2);
+	for (int i = 0; i < 2; i++)
+		members[i] = (struct gpu_member){ .pid = f->worker.procs[i].pid,
+						  .start_time = f->worker.procs[i].start_time,
+						  .vram_bytes = 500, .devices = 1 };
+	assert_int_equal(gpu_group_adopt(f->group, &held), 0);
+	assert_int_equal(gpu_group_vram_bytes(f->group), 1000);
+	f->worker.procs[1].gone = true;
+	gpu_group_confirm(f->group, time_now() + TIME, done, f);
+	assert_int_equal(result(f), 0);
+	assert_false(gpu_group_member(f->group, 0)->gone);
+	assert_true(gpu_group_member(f->group, 1)->gone);
+	/* Nobody's state is asked: it cannot be, while they stand still. */
+	assert_int_equal(f->worker.calls[GPU_OP_STATE], 0);
+	(void)fake_process(&f->worker);
+	gpu_group_confirm(f->group, time_now() + TIME, done, f);
+	assert_int_equal(result(f), -EAGAIN); /* one that nobody has saved */
+	assert_int_equal(f->err.reason, REASON_CUDA_LOCK_FAILED);
+}
+
 /* --- who is there --------------------------------------------------------------------------- */
 
 static unsigned int births;
@@ -752,6 +818,9 @@ int main(void)
 		T(a_recovery_does_not_give_up),
 		T(what_cannot_be_restored_stays_safe),
 		T(one_that_is_lost_does_not_hold_the_others),
+		T(they_are_held_again),
+		T(a_hold_that_fails_is_told),
+		T(held_ones_are_adopted_and_confirmed),
 		T(a_process_born_during_the_lock_is_locked_too),
 		T(processes_that_never_stop_coming_cannot_be_locked),
 		T(a_process_born_during_the_save_spoils_it),

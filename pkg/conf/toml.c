@@ -135,7 +135,7 @@ static int parse_pair(struct parser *p, struct toml *table)
 /* [ v, v, v ]; after the bracket. */
 static int parse_array(struct parser *p, struct toml *node)
 {
-	struct toml *element;
+	struct toml *element = NULL;
 	int r;
 
 	node->type = TOML_ARRAY;

@@ -323,6 +323,16 @@ static int add_gpu_path(struct parser *p, const char *path)
 	return keep(p, path, &list->items[list->n++]);
 }
 
+static void number_node(const json_t *device, struct bundle_node *ret)
+{
+	json_int_t major_no = json_integer_value(json_object_get(device, "major"));
+	json_int_t minor_no = json_integer_value(json_object_get(device, "minor"));
+
+	if (major_no <= 0 || major_no > UINT32_MAX || minor_no < 0 || minor_no > UINT32_MAX)
+		return;
+	*ret = (struct bundle_node){ (uint32_t)major_no, (uint32_t)minor_no, true };
+}
+
 /* A device node of the spec is named by its path; a bind mount by where it comes from on the host,
  * or where it goes if only that looks like a GPU. */
 static int parse_gpu_devices(struct parser *p, const json_t *devices, const json_t *mounts)
@@ -339,12 +349,15 @@ static int parse_gpu_devices(struct parser *p, const json_t *devices, const json
 		return 0;
 	p->b->gpu = true;
 	list->items = arena_alloc(&p->b->mem, max * sizeof(*list->items));
-	r = list->items ? 0 : no_room(p);
+	p->b->gpu_nodes = arena_alloc(&p->b->mem, max * sizeof(*p->b->gpu_nodes));
+	r = list->items && p->b->gpu_nodes ? 0 : no_room(p);
 	json_array_foreach(devices, i, v)
 	{
 		path = gpu_path(p, v, "path", "path");
 		if (r == 0 && path)
 			r = add_gpu_path(p, path);
+		if (r == 0 && path)
+			number_node(v, &p->b->gpu_nodes[list->n - 1]);
 	}
 	json_array_foreach(mounts, i, v)
 	{

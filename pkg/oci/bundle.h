@@ -82,6 +82,12 @@ struct bundle_id_maps {
 	size_t n;
 };
 
+/* Of a device node in the spec; known = false for a bind mount. */
+struct bundle_node {
+	uint32_t major, minor;
+	bool known;
+};
+
 /* Strings are NULL where the spec does not have them. */
 struct bundle {
 	struct arena mem;
@@ -98,6 +104,7 @@ struct bundle {
 	int64_t memory_limit;              /* bytes; 0 = none */
 	bool gpu;                          /* the spec gives the container a GPU */
 	struct bundle_strings gpu_devices; /* paths of its GPU devices, as the spec has them */
+	struct bundle_node *gpu_nodes;     /* as many */
 	const char *env[ENV_COUNT];
 	const char *annotation[ANNOTATION_COUNT];
 	/* Keys that begin as ours but are none of ours, at most BUNDLE_UNKNOWN_MAX: worth a

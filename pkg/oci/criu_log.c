@@ -13,6 +13,7 @@
 
 #define READ_STEP 16384
 #define HAS_MAX   3
+#define SHOWN_LINES 3 /* of an error that is not known */
 
 /*
  * What is known of CRIU's failures: a line with all of these words means this. The first line of
@@ -97,6 +98,10 @@ static const struct cause dump_errors[] = {
 	{ { "Nested mount namespaces" }, REASON_NONE,
 	  "a process made a namespace of its own inside of the container, which CRIU cannot "
 	  "dump" },
+	{ { "Locking network failed" }, REASON_NONE,
+	  "CRIU could not lock the network by iptables (the lines above in its log say why: a "
+	  "missing extension, or a kernel without it): install iptables, or write 'network-lock "
+	  "nftables' to CRIU's configuration (of runc: /etc/criu/runc.conf)" },
 	{ { "Unable to freeze cgroup" }, REASON_TIMEOUT,
 	  "a process cannot be frozen, most often one that waits for a disk, a network file "
 	  "system or a driver: look for state D" },
@@ -133,6 +138,10 @@ static const struct cause restore_errors[] = {
 	  "a process id of the checkpoint is in use: restore into a pid namespace of its own" },
 	{ { "do not match expected" }, REASON_NONE,
 	  "a process id of the checkpoint is in use: restore into a pid namespace of its own" },
+	{ { "unix: Can't bind", "Address already in use" }, REASON_NONE,
+	  "a Unix socket's abstract name is in use in this network namespace (every CUDA process "
+	  "has one): another container of the same checkpoint lives, or the original; restore "
+	  "into a network namespace of its own, as pods have" },
 	{ { "bind inet socket", "Cannot assign requested address" }, REASON_NONE,
 	  "a socket was bound to an address that the new container does not have: a pod gets "
 	  "a new one, so let the server listen on 0.0.0.0" },
@@ -179,6 +188,8 @@ static const struct cause restore_lines[] = {
 static const char *const harmless[] = {
 	"Can't setup RLIMIT_NOFILE for self",
 	"cgroupd: recv req error", /* ends every failed restore of 4.x */
+	"tun: Unable to create tun", /* is there TUN? tried at every start */
+	"exited, status=", /* of a helper; who needed it says so in its own line */
 };
 
 static bool is_harmless(const char *line)
@@ -349,13 +360,38 @@ int criu_log_read(int dirfd, const char *path, enum criu_log_kind kind, struct c
 	return r;
 }
 
+/* What it died of is said last, but for the very last line, which says that it died. */
+static void last_lines(const struct criu_digest *d, char *buf, size_t size)
+{
+	unsigned int end = d->n_lines;
+	size_t n = 0;
+
+	if (!end) {
+		(void)snprintf(buf, size, "%s",
+			       "its log ends without an error: it was killed, or crashed");
+		return;
+	}
+	if (end > 1 && strstr(d->lines[end - 1].text, "ing FAILED."))
+		end--;
+	buf[0] = 0;
+	for (unsigned int i = end > SHOWN_LINES ? end - SHOWN_LINES : 0; i < end; i++) {
+		int r = snprintf(buf + n, size - n, "%s%s", n ? " | " : "", d->lines[i].text);
+
+		if (r < 0 || (size_t)r >= size - n)
+			return;
+		n += (size_t)r;
+	}
+}
+
 int criu_digest_error(const struct criu_digest *d, const char *path, struct error *err)
 {
 	const char *what = d->kind == CRIU_LOG_DUMP ? "dump" : "restore";
-	const char *line = d->cause.text;
+	char line[3 * sizeof(d->cause.text)];
 
-	if (!line[0])
-		line = d->n_lines ? d->lines[d->n_lines - 1].text : "its log names no error";
+	if (d->cause.text[0])
+		(void)snprintf(line, sizeof(line), "%s", d->cause.text);
+	else
+		last_lines(d, line, sizeof(line));
 	return error_reason(err, d->reason, -EIO, "CRIU could not %s the container: %s%s%s; see %s",
 			    what, line, d->advice ? "; " : "", d->advice ? d->advice : "", path);
 }

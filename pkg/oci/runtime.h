@@ -106,6 +106,13 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 int runtime_restore(struct runtime *rt, const struct runtime_restore *args, const struct spawn *io,
 		    runtime_result done, void *data, struct runtime_call **ret, struct error *err);
 
+/*
+ * Where the runtime has its container's cgroup (of version 2), below /sys/fs/cgroup, by the state
+ * it keeps: runc's state.json ("cgroup_paths"), crun's status ("cgroup-path"). Returns 0, -ENOENT
+ * (it has none, or the state is another runtime's), or another -errno.
+ */
+int runtime_cgroup(const struct runtime *rt, char *buf, size_t size, struct error *err);
+
 /* Kills the command; done() still follows. */
 void runtime_call_kill(struct runtime_call *call);
 /* Forgets it without killing: it runs to its end, done() is not called. */

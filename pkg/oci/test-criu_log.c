@@ -145,12 +145,24 @@ static void an_unknown_failure_still_says_something(void **state)
 	digest_of("(1) Error (x): first\n(2) Error (x): second", CRIU_LOG_RESTORE, &d);
 	(void)criu_digest_error(&d, "/w/restore.log", &err);
 	assert_string_equal(error_text(&err), "CRIU could not restore the container: Error (x): "
-					      "second; see /w/restore.log");
-	assert_int_equal(err.reason, REASON_CRIU_RESTORE_FAILED);
+					      "first | Error (x): second; see /w/restore.log");
+	digest_of("(1) Error (a): a\n(2) Error (x): b\n(3) Error (x): c\n(4) Error (x): d\n"
+		  "(5) Error (criu/cr-restore.c:2320): Restoring FAILED.\n",
+		  CRIU_LOG_RESTORE, &d);
+	(void)criu_digest_error(&d, "/w/restore.log", &err);
+	assert_string_equal(error_text(&err), "CRIU could not restore the container: Error (x): b"
+					      " | Error (x): c | Error (x): d; see /w/restore.log");
+	digest_of("(5) Error (criu/cr-dump.c:2111): Dumping FAILED.\n", CRIU_LOG_DUMP, &d);
+	(void)criu_digest_error(&d, "/w/dump.log", &err);
+	assert_string_equal(error_text(&err), "CRIU could not dump the container: Error "
+					      "(criu/cr-dump.c:2111): Dumping FAILED.; see "
+					      "/w/dump.log");
+	assert_int_equal(err.reason, REASON_CRIU_DUMP_FAILED);
 	digest_of("", CRIU_LOG_DUMP, &d);
 	(void)criu_digest_error(&d, "/w/dump.log", &err);
-	assert_string_equal(error_text(&err), "CRIU could not dump the container: its log names "
-					      "no error; see /w/dump.log");
+	assert_string_equal(error_text(&err), "CRIU could not dump the container: its log ends "
+					      "without an error: it was killed, or crashed; "
+					      "see /w/dump.log");
 }
 
 static void harmless_errors_are_left_out(void **state)

@@ -21,10 +21,24 @@ nsec_t gpu_stream_deadline(const struct container *c, const struct ttrpc_call *c
 /* Does Start of this container need the agent to restore it? */
 bool gpu_restores(const struct container *c);
 
+/*
+ * Makes the nodes of the container's GPUs that its restored /dev lacks. Returns 0 or negative with
+ * err (GPU_MISMATCH).
+ */
+int gpu_make_nodes(const struct container *c, struct error *err);
+
 /* The flags of a dump by name, to be kept with the images and used again at the restore. */
 #define GPU_FLAGS_MAX 4
 size_t gpu_flags_name(const struct runtime_checkpoint *args, const char *flags[GPU_FLAGS_MAX]);
 void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args);
+
+/*
+ * Holds a checkpoint of the agent's store while CRIU reads or writes image_path, a folder in it: as
+ * long as the descriptor is open nobody removes it, also when the agent is restarted meanwhile
+ * (artifact/store.h: whoever removes one wants the exclusive lock). Returns it, or negative with
+ * err: IMAGE_MISSING when it is being removed.
+ */
+int gpu_hold_images(const char *image_path, struct error *err);
 
 /*
  * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,

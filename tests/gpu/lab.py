@@ -64,6 +64,14 @@ def check(condition, text):
         raise Failed(text)
 
 
+def size(text):
+    """Bytes of "8G" and the like."""
+    units = "KMG"
+    if text[-1] in units:
+        return int(text[:-1]) << 10 * (units.index(text[-1]) + 1)
+    return int(text)
+
+
 class Deadline:
     """Of a stage: everything in it waits for the shorter of its own time-out and this."""
 
@@ -86,7 +94,8 @@ class Deadline:
 
 
 def environment(**more):
-    return {"PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    return {"XTABLES_LIBDIR": str(PREFIX / "lib/xtables"),
+            "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root", "LANG": "C.UTF-8", **more}
 
 
@@ -205,6 +214,15 @@ class Driver:
         check(code == 0, f"NVML answers {code}")
         return memory[2]
 
+    def free(self, index=0):
+        """Bytes of VRAM that nobody uses."""
+        lib = self.nvml()
+        handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()
+        code = lib.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+        code = code or lib.nvmlDeviceGetMemoryInfo(handle, memory)
+        check(code == 0, f"NVML answers {code}")
+        return memory[1]
+
     def uuids(self, deadline):
         """Of GPU 0, by the driver API."""
         with Lines(["real-shell"], deadline) as shell:
@@ -308,6 +326,10 @@ class Node:
         self.processes = {}
         self.mounts = []  # further (source, destination) of GPU containers
         self.host_net = False
+        self.more_args = []  # of "ctr run"
+        if "cpu" not in pathlib.Path("/sys/fs/cgroup/cgroup.controllers").read_text().split() \
+                if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else False:
+            self.more_args = ["--cpu-shares", "0"]
         self.snapshotter = "overlayfs"
         self.closed = False
         self.work.mkdir(parents=True, exist_ok=True)
@@ -378,19 +400,24 @@ class Node:
         updates = [json.loads(line) for line in done.out.splitlines() if line.startswith("{")]
         return (updates[-1] if updates else {"error": done.err.strip()[-1500:]}), done
 
-    def container(self, name, argv, gpu=True, annotations=None, run=True):
-        """Starts a container; annotations beside those of its seat."""
-        args = ["run", "--detach", "--runtime", "io.containerd.kybernate.v1", "--snapshotter",
+    def container(self, name, argv, gpu=True, annotations=None, run=True, seat=SEAT, libraries=None,
+                  env=None):
+        """Starts a container; annotations beside those of its seat. libraries: (source,
+        destination) to mount in place of the driver's."""
+        args = ["run", "--detach", *self.more_args, "--runtime", "io.containerd.kybernate.v1", "--snapshotter",
                 self.snapshotter, "--log-uri", f"file://{self.logs}/{name}.log"]
         notes = dict(annotations or {})
         if gpu:
-            notes.update({"kybernate.io/gpu-group": GROUP, "kybernate.io/gpu-seat": SEAT})
+            notes.update({"kybernate.io/gpu-group": GROUP, "kybernate.io/gpu-seat": seat})
             args += ["--env", f"KYB_GPU_GROUP={GROUP}", "--env", f"KYB_GPU_SEAT={SEAT}"]
             for device in self.driver.devices:
                 args += ["--device", device]
-            for _, path in self.driver.libraries:
-                args += ["--mount", f"type=bind,src={path},dst={LIBRARIES}/"
-                                    f"{os.path.basename(path)},options=rbind:ro:nosuid:nodev"]
+            for source, target in libraries or [(path, f"{LIBRARIES}/{os.path.basename(path)}")
+                                                for _, path in self.driver.libraries]:
+                args += ["--mount", f"type=bind,src={source},dst={target},"
+                                    f"options={'bind' if libraries else 'rbind'}:ro:nosuid:nodev"]
+            for key, value in (env or {}).items():
+                args += ["--env", f"{key}={value}"]
             for source, target in self.mounts:
                 args += ["--mount", f"type=bind,src={source},dst={target},options=rbind:rw"]
         for key, value in notes.items():
@@ -423,6 +450,18 @@ class Node:
         """Keeps what is there now: a failed operation's folders may soon be gone."""
         for path in self.traces():
             shutil.copy(path, self.logs / f"{name}-{'-'.join(path.parts[-3:])}")
+
+    def kill_worker(self):
+        """Of the agent's children, the one that calls the driver. Returns how many died."""
+        n = 0
+        for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rsplit(")", 1)
+                if int(fields[1].split()[1]) == self.processes["agent"].pid and \
+                        "cuda-worker" in os.readlink(path.with_name("exe")):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    n += 1
+        return n
 
     def close(self):
         self.closed = True
@@ -481,8 +520,21 @@ class Container:
         self.node.deadline.until(ended, seconds, f"{self.name} ends")
 
     def delete(self):
-        self.node.ctr("tasks", "delete", "--force", self.name)
+        """Returns whether it went as it must: in a moment."""
+        done = self.node.ctr("tasks", "delete", "--force", self.name, timeout=15)
+        if not done.ok:
+            with contextlib.suppress(Failed):
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(1)
+            self.node.ctr("tasks", "delete", "--force", self.name, timeout=15)
         self.node.ctr("containers", "delete", self.name)
+        return done.status != "timed out"
+
+    @property
+    def task(self):
+        """RUNNING, PAUSED, ..., or None."""
+        found = re.search(rf"^{self.name}\s+\d+\s+(\w+)", self.node.ctr("tasks", "ls").out, re.M)
+        return found and found.group(1)
 
 
 def write_image(path, rootfs, libraries):

@@ -358,6 +358,19 @@ def test_another_kind_of_gpu(gnode, start_agent):
         gnode.agent.stop()
 
 
+def test_a_driver_that_cannot_move(gnode, start_agent):
+    """Branch 575 restores onto the same GPUs only: said before CRIU runs."""
+    checkpointed(gnode)
+    gnode.agent.stop()
+    with FakeGpu(node=4, config={"branch": 575, "driver_version": "580.159.04"}) as other:
+        gnode.agent = start_agent(gnode.agent_dir, containerd=gnode.node.socket,
+                                  more=group_config(other), gpu=other)
+        message = refused(gnode.new_life("ck", gpu_dir=other.dir))
+        assert "GPU_MISMATCH" in message and "580" in message
+        assert not criu_logs(gnode)
+        gnode.agent.stop()
+
+
 def test_failing_restore_by_driver(gnode):
     """The new container does not count as started, and the checkpoint is still there."""
     checkpointed(gnode)

@@ -4,6 +4,7 @@
 Every group that a test makes carries the token of its world in its name, so that leftovers are
 found by name wherever the OCI runtime or systemd put them.
 """
+import contextlib
 import functools
 import os
 import pathlib
@@ -43,6 +44,42 @@ def of(pid, controller):
         if not env.cgroup_v2() and controller in names.split(","):
             return _ROOT / controller / path.lstrip("/")
     raise LookupError(f"{controller} of {pid}: {text}")
+
+
+def folders_of(pid):
+    """The groups of pid in every hierarchy."""
+    found = []
+    for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines():
+        _, names, path = line.split(":", 2)
+        top = _ROOT if env.cgroup_v2() else _ROOT / names.removeprefix("name=")
+        if path != "/" and (top / path.lstrip("/")).is_dir():
+            found.append(top / path.lstrip("/"))
+    return found
+
+
+@contextlib.contextmanager
+def below(pid, name):
+    """A group below that of pid, in every hierarchy; yields move(pid, up=False)."""
+    tops = folders_of(pid)
+    for top in tops:
+        (top / name).mkdir()
+        for file in ("cpuset.cpus", "cpuset.mems"):  # a new cpuset takes nobody without
+            if (top / file).exists():
+                (top / name / file).write_text((top / file).read_text())
+
+    def move(member, up=False):
+        for top in tops:
+            folder = top if up else top / name
+            (folder / "cgroup.procs").write_text(str(member), encoding="ascii")
+
+    try:
+        yield move
+    finally:
+        for top in tops:
+            try:
+                (top / name).rmdir()
+            except OSError:
+                pass  # remove() does, at the end of the world
 
 
 def members(folder):

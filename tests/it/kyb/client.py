@@ -234,6 +234,12 @@ class Container:
             return self._do("DeleteProcess", exec_id=exec_id)
         return self._do("Delete")
 
+    def spec(self):
+        """Its OCI spec at containerd."""
+        got = self.client.channel.call("containerd.services.containers.v1.Containers", "Get",
+                                       pb.IdRequest(id=self.id), pb.ContainerMessage)
+        return json.loads(got.container.spec.value)
+
     def remove(self):
         """The container itself, and its snapshot; its task is gone."""
         channel = self.client.channel
