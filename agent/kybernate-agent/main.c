@@ -9,6 +9,7 @@
 #include "artifact/worker.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "isolate.h"
 
 static int usage(FILE *to, int status)
 {
@@ -47,7 +48,7 @@ int main(int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage(stderr, 2);
-	if (fd_cloexec_from(3) < 0 || agent_run(config, &err) < 0) {
+	if (fd_cloexec_from(3) < 0 || isolate(&err) < 0 || agent_run(config, &err) < 0) {
 		log_error("agent failed", F_ERR(&err));
 		return 1;
 	}

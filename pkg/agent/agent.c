@@ -16,20 +16,34 @@
 #include "base/path.h"
 #include "checkpoint/degraded.h"
 #include "checkpoint/prepared.h"
+#include "checkpoint/revive.h"
 
 #define BACKLOG   128
-#define LEAVE_MAX (20 * NSEC_PER_SEC) /* for operations under way to be undone */
-/* A dump that outlives the agent may still be writing; see store_clean(). */
-#define WORK_AGE_MIN (600 * NSEC_PER_SEC)
+#define LEAVE_MAX  (20 * NSEC_PER_SEC) /* for operations under way to be undone */
+#define LEAVE_LOOK (20 * NSEC_PER_MSEC)
 
 /* --- the end -------------------------------------------------------------------------------- */
+
+/*
+ * Operations may have no caller: their shim has left, or they are a former agent's. What is not
+ * undone by the end of the time stays in the journal, for the next agent.
+ */
+static void check_left(struct timer *t)
+{
+	struct agent *agent = container_of(t, struct agent, left);
+
+	if (!list_empty(&agent->node.operations) && time_now() < agent->leave_by)
+		timer_set(agent->loop, t, time_now() + LEAVE_LOOK, check_left);
+	else
+		loop_stop(agent->loop);
+}
 
 static void all_closed(struct grpc_server *s, void *arg)
 {
 	struct agent *agent = arg;
 
 	(void)s;
-	loop_stop(agent->loop);
+	timer_set(agent->loop, &agent->left, time_now(), check_left);
 }
 
 static void leave(struct agent *agent)
@@ -45,7 +59,8 @@ static void leave(struct agent *agent)
 	list_for_each_safe(op, tmp, &agent->node.operations, node_link)
 		operation_cancel(op, &err);
 	(void)unlink(agent->settings.socket);
-	grpc_server_shutdown(agent->server, time_add(time_now(), LEAVE_MAX), all_closed);
+	agent->leave_by = time_add(time_now(), LEAVE_MAX);
+	grpc_server_shutdown(agent->server, agent->leave_by, all_closed);
 }
 
 static void caught(struct signals *s, int signo)
@@ -151,6 +166,8 @@ static int serve(struct agent *agent, struct error *err)
 {
 	struct grpc_server_config config = {
 		.max_connections = agent->settings.limits.connections,
+		/* All shims are root, and so are those who look after them. */
+		.max_connections_per_uid = agent->settings.limits.connections,
 		/* Requests are small, lists may be long. Peers are root's, so one may have it all. */
 		.max_send = AGENT_MESSAGE_MAX,
 		.max_unsent = 2 * AGENT_MESSAGE_MAX,
@@ -227,6 +244,7 @@ static int set_up_node(struct agent *agent, struct error *err)
 	node->store = agent->store;
 	node->bulk = &agent->bulk;
 	node->cgroups = &agent->cgroups;
+	node->shim_return = agent->settings.timeouts.shim_return;
 	node->operation_timeout = agent->settings.timeouts.operation;
 	node->max_operations = agent->settings.limits.operations;
 	slots_init(&node->criu, agent->loop, agent->settings.limits.criu);
@@ -239,18 +257,31 @@ static int set_up_node(struct agent *agent, struct error *err)
 
 static int open_store(struct agent *agent, struct error *err)
 {
-	struct store_clean clean = { .min_age = WORK_AGE_MIN };
 	int r;
 
 	agent->bulk = (struct bulk_env){ .loop = agent->loop, .reaper = &agent->reaper };
 	r = store_open(agent->settings.store, STORE_OWNER, &agent->bulk, &agent->store, err);
+	return r < 0 ? error_wrap(err, r, "the store") : 0;
+}
+
+/*
+ * What an agent before us has left. Whatever is being made in the store is in the journal from its
+ * first moment on, and whoever still writes there holds a lock on it: the rest goes at once.
+ */
+static int take_up(struct agent *agent, struct error *err)
+{
+	struct store_clean clean = { .keep = revive_keeps, .arg = &agent->node };
+	int r = journal_open(&agent->node.journal, agent->settings.journal, err);
+
+	if (r == 0)
+		r = revive_all(&agent->node, err);
 	if (r < 0)
-		return error_wrap(err, r, "the store");
+		return r;
 	if (store_clean(agent->store, &clean, err) < 0)
 		log_warning("what crashes have left in the store could not be removed", F_ERR(err));
-	if (clean.removed || clean.young)
+	if (clean.removed || clean.kept || clean.locked || clean.young)
 		log_info("unfinished checkpoints in the store", F_INT("removed", clean.removed),
-			 F_INT("left_alone", clean.young));
+			 F_INT("kept", clean.kept + clean.locked + clean.young));
 	*err = ERROR_NULL;
 	return 0;
 }
@@ -283,6 +314,8 @@ static int set_up(struct agent *agent, const char *settings_path, struct error *
 	if (r == 0)
 		r = set_up_node(agent, err);
 	if (r == 0)
+		r = take_up(agent, err);
+	if (r == 0)
 		r = serve(agent, err);
 	return r;
 }
@@ -290,6 +323,9 @@ static int set_up(struct agent *agent, const char *settings_path, struct error *
 static void tear_down(struct agent *agent)
 {
 	grpc_server_free(agent->server);
+	timer_cancel(&agent->left);
+	operation_free_all(&agent->node);
+	journal_close(&agent->node.journal);
 	degraded_free_all(&agent->node);
 	prepared_free_all(&agent->node);
 	containerd_free(agent->containerd);
@@ -314,6 +350,8 @@ int agent_run(const char *settings_path, struct error *err)
 	list_init(&agent->switchings);
 	list_init(&agent->node.degraded);
 	list_init(&agent->node.prepared);
+	list_init(&agent->node.operations);
+	agent->node.journal = JOURNAL_NULL;
 	reaper_init(&agent->reaper);
 	(void)umask(0077);
 	r = set_up(agent, settings_path, err);

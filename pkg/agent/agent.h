@@ -41,6 +41,8 @@ struct agent {
 	struct list rebirths;  /* struct rebirth: RestoreContainer calls under way */
 	struct list switchings; /* struct switching: SuspendContainer, ResumeContainer */
 	bool leaving;
+	nsec_t leave_by;
+	struct timer left;
 };
 
 /*

@@ -19,6 +19,7 @@ static int take_context(const Kybernate__Agent__V1__Context *x, struct operation
 				 "the first request of a stream carries the context (field 6)");
 	ret->ns = x->containerd_namespace;
 	ret->task_pid = (pid_t)x->task_pid;
+	ret->shim_pid = (pid_t)x->shim_pid;
 	ret->bundle = x->bundle;
 	ret->pod_name = x->pod_name;
 	ret->pod_namespace = x->pod_namespace;
@@ -210,6 +211,8 @@ int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
 	req.ref = o->checkpoint_ref;
 	req.runtime_flags = (const char *const *)o->runtime_flags;
 	req.n_runtime_flags = o->n_runtime_flags;
+	req.resume = m->resume;
+	req.resume_order = (enum order)m->resume_order;
 	r = check_names(&req, err);
 	if (r == 0)
 		r = check_task(&req, err);

@@ -11,6 +11,7 @@
 #include "agent/kubelet.h"
 #include "agent/report.h"
 #include "base/log.h"
+#include "checkpoint/revive.h"
 #include "rpc/pb.h"
 
 #define MEMORY_MAX ((size_t)4 << 20)
@@ -385,6 +386,39 @@ static bool is_first(const struct stream *s)
 	return s && !s->op && !s->stop && !s->asking;
 }
 
+/* As a message too: a bare status could be taken for one more broken connection. */
+static void refuse_resume(struct stream *s, const struct operation_request *req,
+			  const struct error *err)
+{
+	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
+	pb_error error;
+
+	log_warning("nothing to resume", F_STR("id", req->container_id), F_ERR(err));
+	m.status = KYBERNATE__AGENT__V1__STATUS__STATUS_FAILED;
+	m.error = convert_error(err, PHASE_NONE, NULL, &error);
+	agent_send(s->call, &m.base);
+	agent_fail(s->call, err);
+}
+
+/* A shim whose agent has died: its operation waits for it, or there is none any more. */
+static void come_back(struct stream *s, const pb_order_result *result)
+{
+	struct error err = ERROR_NULL, why = ERROR_NULL;
+	struct operation *op;
+	int r = 0;
+
+	if (result && !result->ok) {
+		r = error_reason(&why, REASON_RUNTIME_FAILED, -EREMOTEIO, "%s",
+				 result->error ? result->error->message : "the shim failed");
+		if (result->error && result->error->reason)
+			why.reason = (enum reason)result->error->reason;
+	}
+	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
+		refuse_resume(s, &s->req, &err);
+	else
+		s->op = op;
+}
+
 static void answered(struct stream *s, const pb_order_result *m)
 {
 	struct error err = ERROR_NULL;
@@ -407,10 +441,12 @@ static void checkpoint_message(struct grpc_call *call, struct bytes msg)
 
 	if (!m || !s)
 		return;
-	if (!is_first(s) || m->result)
+	if (!is_first(s) || (m->result && !m->resume))
 		answered(s, m->result);
 	else if (convert_checkpoint_request(m, &s->req, kept, &err) < 0)
 		agent_fail(call, &err);
+	else if (m->resume)
+		come_back(s, m->result);
 	else
 		ask_kubelet(s, m->options->stop ? begin_stop : begin_request);
 }

@@ -150,10 +150,11 @@ static void a_caller_who_leaves_ends_it(void **state)
 		begin_create(r, &c, "my-ref");
 		UNTIL(r, s.held == orders[i]);
 		client_done(&c);
-		/* What is under way at the shim is not torn off. */
+		/* What is under way at the shim is not torn off; a dump is asked to end. */
 		for (int k = 0; k < 20; k++)
 			assert_int_equal(loop_round(r->agent.loop, time_now() + NSEC_PER_MSEC), 0);
 		assert_int_equal(s.call.ended, 0);
+		assert_int_equal(strstr(s.log, "abort") != NULL, orders[i] == ORDER_DUMP);
 		shim_answer(r, &s, true);
 		UNTIL(r, s.call.ended);
 		assert_non_null(strstr(s.call.text, "CANCELED"));

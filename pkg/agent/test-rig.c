@@ -185,6 +185,7 @@ static void make_folders(struct rig *r)
 	assert_int_equal(file_write(AT_FDCWD, path, "0::/web\n", 8, 0600, FILE_PLAIN), 0);
 	assert_int_equal(PATH_PRINTF(path, "%s/web", r->cgroup), 0);
 	assert_int_equal(path_mkdirs(path, 0700), 0);
+	/* The preflight looks at the processes of the container. */
 	assert_int_equal(PATH_PRINTF(path, "%s/web/cgroup.procs", r->cgroup), 0);
 	assert_int_equal(file_write(AT_FDCWD, path, "", 0, 0600, FILE_PLAIN), 0);
 }
@@ -193,6 +194,7 @@ static void open_node(struct agent *a)
 {
 	struct node *n = &a->node;
 
+	n->journal = JOURNAL_NULL;
 	n->loop = a->loop;
 	n->worker = a->worker;
 	n->store = a->store;
@@ -381,11 +383,13 @@ void shim_answer(struct rig *r, struct rig_shim *s, bool ok)
 static void ordered(struct rig_shim *s, enum order order, const char *image_path)
 {
 	static const char *const names[] = { "", "quiesce", "dump", "thaw", "exit", "restore",
-					     "freeze", "release" };
+					     "freeze", "release", "abort" };
 	size_t n = strlen(s->log);
 
-	assert_true(order <= ORDER_RELEASE && s->held == ORDER_NONE);
+	assert_true(order <= ORDER_ABORT && (order == ORDER_ABORT || s->held == ORDER_NONE));
 	(void)snprintf(s->log + n, sizeof(s->log) - n, "%s ", names[order]);
+	if (order == ORDER_ABORT)
+		return; /* the one under way is answered, this one is not */
 	s->orders++;
 	s->held = order;
 	if (order == ORDER_DUMP)

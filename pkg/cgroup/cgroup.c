@@ -224,6 +224,49 @@ int cgroup_open_pid(struct cgroup *cg, const struct cgroup_host *host, pid_t pid
 	return r < 0 ? error_wrap(err, r, "process %d", pid) : 0;
 }
 
+int cgroup_open_path(struct cgroup *cg, const struct cgroup_host *host, const char *path,
+		     struct error *err)
+{
+	unsigned int n = host->mode == CGROUP_V2 ? 1 : CGROUP_CONTROLLERS;
+	int r = host->mode == CGROUP_NONE ? -ENOENT : 0;
+
+	*cg = (struct cgroup){ .host = host };
+	if (path[0] != '/' || path[1] == 0 || path[1] == '/' || has_parent_element(path))
+		r = -EINVAL;
+	for (unsigned int c = 0; r >= 0 && c < n; c++)
+		if (host->mode == CGROUP_V2 || host->mounts[c].point)
+			r = set_path(cg, c, path);
+	if (r < 0) {
+		cgroup_close(cg);
+		return error_sys(err, r, "the cgroup's path");
+	}
+	return 0;
+}
+
+/* Keeps the first error that means anything. */
+static void remove_dir(const char *path, int *first)
+{
+	if (rmdir(path) < 0 && errno != ENOENT && *first == 0)
+		*first = -errno;
+}
+
+int cgroup_remove(const struct cgroup *cg)
+{
+	bool v2 = cg->host->mode == CGROUP_V2;
+	char path[PATH_MAX];
+	int first = 0;
+
+	for (unsigned int c = 0; c < (v2 ? 1 : CGROUP_CONTROLLERS); c++) {
+		if (cgroup_path(cg, (enum cgroup_controller)c, path, sizeof(path)) == 0)
+			remove_dir(path, &first);
+		/* Beside version 1, where runc makes one as well ("hybrid"). */
+		if (!v2 && cg->path[c] &&
+		    PATH_PRINTF(path, "%s/unified%s", cg->host->root, cg->path[c]) == 0)
+			remove_dir(path, &first);
+	}
+	return first;
+}
+
 void cgroup_close(struct cgroup *cg)
 {
 	for (unsigned int c = 0; c < CGROUP_CONTROLLERS; c++) {

@@ -85,6 +85,12 @@ int cgroup_open(struct cgroup *cg, const struct cgroup_host *host, struct bytes 
 /* Reads that file first; -ESRCH when there is no such process. */
 int cgroup_open_pid(struct cgroup *cg, const struct cgroup_host *host, pid_t pid,
 		    struct error *err);
+/*
+ * The one at path (absolute, below each mount point), whether it exists or not, as the OCI runtimes
+ * make it of a spec's cgroupsPath. -EINVAL for another form, such as that of the systemd driver.
+ */
+int cgroup_open_path(struct cgroup *cg, const struct cgroup_host *host, const char *path,
+		     struct error *err);
 /* Harmless on a zeroed or closed one. */
 void cgroup_close(struct cgroup *cg);
 
@@ -100,6 +106,12 @@ int cgroup_dir(const struct cgroup *cg, enum cgroup_controller controller);
 
 /* Is any of it still there? */
 bool cgroup_exists(const struct cgroup *cg);
+
+/*
+ * Removes it from all trees; sub-cgroups are somebody else's. Returns 0, also when there is none, or
+ * the first -errno: -EBUSY while there is a process or a sub-cgroup in it.
+ */
+int cgroup_remove(const struct cgroup *cg);
 
 #define CGROUP_PIDS_MAX   ((size_t)65536)
 #define CGROUP_GROUPS_MAX 8192 /* sub-cgroups that are looked into */

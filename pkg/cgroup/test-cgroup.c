@@ -270,6 +270,45 @@ static void real_v2(void **state)
 	real_pids(CGROUP_V2);
 }
 
+/* By a spec's path, without a process to ask; removed once it is empty. */
+static void by_path(enum cgroup_mode mode)
+{
+	static const char *const refused_paths[] = { "", "/", "//x", "a/b", "/a/../b", "/..",
+						     "system.slice:x:y" };
+	struct cgroup_pids pids;
+	struct error err = ERROR_NULL;
+	struct bed b;
+	pid_t one;
+
+	BED_NEEDS(mode, NULL);
+	bed_real(&b, mode);
+	for (size_t i = 0; i < ARRAY_SIZE(refused_paths); i++)
+		assert_int_equal(cgroup_open_path(&b.cg, &b.host, refused_paths[i], &err), -EINVAL);
+	one = bed_child(&b, "", NULL);
+	assert_int_equal(cgroup_open_path(&b.cg, &b.host, b.name, &err), 0);
+	assert_int_equal(cgroup_pids(&b.cg, &pids, NULL), 0);
+	assert_true(cgroup_pids_has(&pids, one));
+	cgroup_pids_free(&pids);
+	assert_int_equal(cgroup_remove(&b.cg), -EBUSY);
+	bed_end_children(&b);
+	assert_int_equal(cgroup_remove(&b.cg), 0);
+	assert_false(cgroup_exists(&b.cg));
+	assert_int_equal(cgroup_remove(&b.cg), 0);
+	bed_close(&b);
+}
+
+static void by_path_v1(void **state)
+{
+	(void)state;
+	by_path(CGROUP_V1);
+}
+
+static void by_path_v2(void **state)
+{
+	(void)state;
+	by_path(CGROUP_V2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +322,8 @@ int main(void)
 		cmocka_unit_test(pids_are_bounded),
 		cmocka_unit_test(real_v1),
 		cmocka_unit_test(real_v2),
+		cmocka_unit_test(by_path_v1),
+		cmocka_unit_test(by_path_v2),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, bed_sweep);

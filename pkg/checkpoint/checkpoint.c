@@ -94,7 +94,9 @@ static void slot_granted(struct slot *slot)
 
 	op->dumping = true;
 	operation_watch_size(op);
-	r = operation_order(op, ORDER_DUMP, &err);
+	r = record_write(op, phase_name(PHASE_CRIU_DUMP), &err); /* now it does begin */
+	if (r == 0)
+		r = operation_order(op, ORDER_DUMP, &err);
 	if (r < 0)
 		flow_resume(&op->flow, r, &err);
 }
@@ -115,10 +117,11 @@ static void cancel_dump(struct flow *f)
 {
 	struct operation *op = operation_of_flow(f);
 
-	/* A dump under way is ended by the shim, whose own deadline is the shorter one. */
 	if (!op->dumping) {
 		slot_release(&op->slot);
 		flow_resume(f, -ECANCELED, NULL);
+	} else {
+		operation_abort_order(op);
 	}
 }
 
@@ -236,7 +239,12 @@ static int step_vram_back(struct flow *f, struct error *err)
 	op->dumping = false;
 	if (!gpu_steps_needed(op))
 		return 0;
-	gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op), gpu_step_restored, op);
+	/* After an agent that died nobody knows how far it was. */
+	if (op->revival)
+		gpu_group_recover(op->group, operation_step_deadline(op), operation_group_done, op);
+	else
+		gpu_group_restore(op->group, NULL, 0, operation_step_deadline(op),
+				  gpu_step_restored, op);
 	return FLOW_WAIT;
 }
 
@@ -263,7 +271,7 @@ static int step_unlock(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
-	if (!gpu_steps_needed(op))
+	if (!gpu_steps_needed(op) || op->revival)
 		return release(op, err);
 	gpu_group_unlock(op->group, operation_step_deadline(op), unlocked_then_release, op);
 	return FLOW_WAIT;
@@ -409,12 +417,34 @@ static void dumped(struct flow *f, int r, const struct error *err)
 		end(op, r, err);
 		return;
 	}
-	if (op->req.exit)
+	if (op->req.exit) {
 		store_work_close(&op->work);
+		op->sealed = true;
+	}
+	checkpoint_goes_on(op);
+}
+
+/* Of one that an agent before us has dumped, and not sealed. */
+static const struct flow_step exit_seal_steps[] = {
+	{ "seal", step_seal, gpu_undo_frozen, cancel_bulk },
+};
+
+static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
+						.n_steps = ARRAY_SIZE(exit_seal_steps),
+						.timeout = operation_timeout,
+						.observe = operation_observe,
+						.done = dumped };
+
+void checkpoint_goes_on(struct operation *op)
+{
+	if (op->req.exit && !op->sealed) {
+		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
+		return;
+	}
 	/* From here on nobody's patience counts, only what each phase may take. */
 	op->patience = op->deadline;
 	op->deadline = NSEC_NEVER;
-	flow_start(f, op->node->loop, what_follows(&op->req));
+	flow_start(&op->flow, op->node->loop, what_follows(&op->req));
 }
 
 const struct flow_ops checkpoint_exit_flow = { .steps = steps,

@@ -22,6 +22,17 @@ static void degraded_free(struct degraded *d)
 	free(d);
 }
 
+static void forget(const struct degraded *d)
+{
+	struct error err = ERROR_NULL;
+
+	/* A new operation on the container has a record of its own by now. */
+	if (journal_kept(&d->node->journal) && !operation_find(d->node, d->ns, d->container_id) &&
+	    journal_remove(&d->node->journal, d->ns, d->container_id, &err) < 0)
+		log_warning("the journal keeps a container that is well",
+			    F_STR("id", d->container_id), F_ERR(&err));
+}
+
 static void attempt(struct timer *t);
 
 static void tried(void *data, int r, const struct error *err)
@@ -33,6 +44,7 @@ static void tried(void *data, int r, const struct error *err)
 		log_info("GPU memory is back", F_STR("ns", d->ns), F_STR("id", d->container_id),
 			 F_INT("attempts", d->attempts),
 			 F_INT("dur_ms", (time_now() - d->since) / NSEC_PER_MSEC));
+		forget(d);
 		degraded_free(d);
 		return;
 	}
@@ -61,6 +73,7 @@ static ssize_t no_new_ones(void *data, pid_t *pids, size_t max)
 int degraded_add(struct operation *op, const struct error *err)
 {
 	struct degraded *d = calloc(1, sizeof(*d));
+	struct error late = ERROR_NULL;
 
 	if (d) {
 		d->ns = strdup(op->req.ns);
@@ -74,6 +87,10 @@ int degraded_add(struct operation *op, const struct error *err)
 		}
 		return -ENOMEM;
 	}
+	op->status = OPERATION_DEGRADED;
+	if (record_write(op, phase_name(PHASE_VRAM_RESTORE), &late) < 0)
+		log_warning("after a crash nobody will know of a degraded container",
+			    F_STR("id", op->req.container_id), F_ERR(&late));
 	d->node = op->node;
 	d->group = op->group;
 	gpu_group_set_lister(d->group, no_new_ones, d);

@@ -108,17 +108,6 @@ static void brought_back(void *data, int r, const struct error *err)
 	flow_resume(&op->flow, r, err);
 }
 
-int gpu_undo(struct flow *f, struct error *err)
-{
-	struct operation *op = operation_of_flow(f);
-
-	(void)err;
-	if (!gpu_steps_needed(op))
-		return 0;
-	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
-	return FLOW_WAIT;
-}
-
 static void thawed_then_back(struct operation *op, int r, const struct error *err)
 {
 	if (r < 0)
@@ -126,6 +115,21 @@ static void thawed_then_back(struct operation *op, int r, const struct error *er
 			    F_ERR(err));
 	op->dumping = false;
 	gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
+}
+
+int gpu_undo(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+
+	(void)err;
+	if (!gpu_steps_needed(op))
+		return 0;
+	/* A shim that has given up may have paused it again: the driver cannot reach it so. */
+	if (op->host_lost)
+		operation_thaw(op, thawed_then_back);
+	else
+		gpu_group_recover(op->group, operation_step_deadline(op), brought_back, op);
+	return FLOW_WAIT;
 }
 
 int gpu_undo_frozen(struct flow *f, struct error *err)

@@ -212,6 +212,24 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 	return 0;
 }
 
+int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
+{
+	int r = gpu_group_add(g, m->pid, m->start_time);
+	struct member *known = r == 0 ? group_find(g, m->pid, m->start_time) : NULL;
+
+	if (!known)
+		return r;
+	known->pub.ns_pid = m->ns_pid ? m->ns_pid : known->pub.ns_pid;
+	known->pub.vram_bytes = m->vram_bytes;
+	known->pub.devices = m->devices;
+	return 0;
+}
+
+void gpu_group_set_memory(struct gpu_group *g, const struct gpu_memory *memory)
+{
+	g->memory = *memory;
+}
+
 int gpu_group_adopt(struct gpu_group *g, const struct gpu_held *held)
 {
 	g->memory = *held->memory;

@@ -74,6 +74,9 @@ void gpu_group_survey(struct gpu_group *g, nsec_t deadline, gpu_group_done done,
  * -errno.
  */
 int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time);
+/* The same with what was found out about it, and about the GPUs, before it was locked. */
+int gpu_group_know(struct gpu_group *g, const struct gpu_member *m);
+void gpu_group_set_memory(struct gpu_group *g, const struct gpu_memory *memory);
 
 /* Adds those of a group that was held. Returns 0 or -errno. */
 int gpu_group_adopt(struct gpu_group *g, const struct gpu_held *held);

@@ -3,18 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "checkpoint/criu.h"
 #include "checkpoint/degraded.h"
+#include "proc/procfs.h"
 
 #define MEMORY_MAX    ((size_t)1 << 20)
 /* Whoever watches is told that often at least, whether or not anything can be counted. */
 #define PULSE         (500 * NSEC_PER_MSEC)
 #define WATCH_ENTRIES 4096
+#define CRIU_LOOK     (50 * NSEC_PER_MSEC)
+#define CRIU_PATIENCE (5 * NSEC_PER_SEC)
 
 struct operation *operation_of_flow(struct flow *f)
 {
@@ -146,6 +151,7 @@ static void operation_free(struct operation *op)
 	gpu_call_forget(&op->memory_call);
 	gpu_group_free(op->group);
 	cgroup_close(&op->cgroup);
+	free(op->revival);
 	store_work_close(&op->work);
 	store_unpin(&op->pin);
 	if (op->image_fd >= 0)
@@ -176,23 +182,34 @@ static const struct flow_ops *flow_of(const struct operation_request *req)
 	return req->exit ? &checkpoint_exit_flow : &checkpoint_flow;
 }
 
-int operation_start(struct node *node, const struct operation_request *req,
-		    const struct operation_host *host, void *host_data, struct operation **ret,
-		    struct error *err)
+void operation_free_all(struct node *node)
 {
-	const struct operation *other = operation_find(node, req->ns, req->container_id);
-	nsec_t limit = node->operation_timeout, asked = time_from_ms(req->timeout_ms);
 	struct operation *op;
+
+	while ((op = list_first(&node->operations, struct operation, node_link))) {
+		job_cancel(&op->end);
+		job_cancel(&op->flow.begin);
+		timer_cancel(&op->flow.timer);
+		operation_free(op);
+	}
+}
+
+/* Which process is it? 0 = it has gone, or is not known. */
+static uint64_t start_of(pid_t pid)
+{
+	uint64_t start;
+
+	return pid > 0 && procfs_start_time(pid, &start) == 0 ? start : 0;
+}
+
+int operation_begin(struct node *node, const struct operation_request *req,
+		    const struct flow_ops *course, const struct operation_host *host,
+		    void *host_data, struct operation **ret, struct error *err)
+{
+	nsec_t limit = node->operation_timeout, asked = time_from_ms(req->timeout_ms);
+	struct operation *op = calloc(1, sizeof(*op));
 	int r;
 
-	if (other)
-		return error_reason(err, REASON_BUSY, -EBUSY, "a %s of container %s is under way",
-				    kinds[other->req.kind], req->container_id);
-	if (list_count(&node->operations) >= node->max_operations)
-		return error_reason(err, REASON_BUSY, -EBUSY,
-				    "%u operations are under way on this node",
-				    node->max_operations);
-	op = calloc(1, sizeof(*op));
 	if (!op)
 		return error_set(err, -ENOMEM, "out of memory");
 	op->node = node;
@@ -203,6 +220,8 @@ int operation_start(struct node *node, const struct operation_request *req,
 	op->work.fd = op->image_fd = -1;
 	op->pin = STORE_PIN_NULL;
 	op->begun = time_now();
+	op->task_start = start_of(req->task_pid);
+	op->shim_start = start_of(req->shim_pid);
 	op->deadline = time_add(op->begun, asked && asked < limit ? asked : limit);
 	list_init(&op->node_link);
 	r = copy_request(op, req);
@@ -211,11 +230,42 @@ int operation_start(struct node *node, const struct operation_request *req,
 		return error_set(err, r, "out of memory");
 	}
 	list_append(&node->operations, &op->node_link);
-	flow_start(&op->flow, node->loop, flow_of(&op->req));
+	flow_start(&op->flow, node->loop, course);
 	timer_set(node->loop, &op->pulse, op->begun + PULSE, pulse);
 	log_info("operation begins", F_STR("op", kinds[req->kind]), F_STR("ns", op->req.ns),
 		 F_STR("id", op->req.container_id), F_STR("ref", op->req.ref));
 	*ret = op;
+	return 0;
+}
+
+int operation_start(struct node *node, const struct operation_request *req,
+		    const struct operation_host *host, void *host_data, struct operation **ret,
+		    struct error *err)
+{
+	const struct operation *other = operation_find(node, req->ns, req->container_id);
+
+	if (other)
+		return error_reason(err, REASON_BUSY, -EBUSY, "a %s of container %s is under way",
+				    kinds[other->req.kind], req->container_id);
+	if (list_count(&node->operations) >= node->max_operations)
+		return error_reason(err, REASON_BUSY, -EBUSY,
+				    "%u operations are under way on this node",
+				    node->max_operations);
+	return operation_begin(node, req, flow_of(req), host, host_data, ret, err);
+}
+
+int operation_adopt(struct operation *op, const struct operation_request *req,
+		    const struct operation_host *host, void *host_data)
+{
+	const char *ref = op->req.ref; /* may have been made up here */
+	int r = copy_request(op, req);
+
+	if (r < 0)
+		return r;
+	op->req.ref = ref;
+	op->host = host;
+	op->host_data = host_data;
+	op->host_lost = false;
 	return 0;
 }
 
@@ -229,6 +279,17 @@ int operation_order(struct operation *op, enum order order, struct error *err)
 	op->order = order;
 	op->host->order(op, order);
 	return FLOW_WAIT;
+}
+
+void operation_abort_order(struct operation *op)
+{
+	if (!op->host_lost && op->order != ORDER_NONE)
+		op->host->order(op, ORDER_ABORT);
+}
+
+bool operation_shim_lives(const struct operation *op)
+{
+	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start;
 }
 
 void operation_order_done(struct operation *op, enum order order, int r, const struct error *err,
@@ -344,6 +405,16 @@ static void book(struct operation *op, enum phase phase, bool undo)
 				  .undo = undo };
 }
 
+/* Before anything is done it is written down; what cannot be written down is not done. */
+static void write_down(struct flow *f, const struct flow_step *step)
+{
+	struct operation *op = operation_of_flow(f);
+	struct error err = ERROR_NULL;
+
+	if (record_write(op, step->name, &err) < 0)
+		flow_abort(f, &err);
+}
+
 void operation_observe(struct flow *f, const struct flow_step *step, enum flow_event event,
 		       const struct error *err)
 {
@@ -355,11 +426,21 @@ void operation_observe(struct flow *f, const struct flow_step *step, enum flow_e
 		op->phase = phase;
 		op->bytes_done = op->bytes_total = 0;
 		op->host->update(op);
+		if (event == FLOW_BEGIN)
+			write_down(f, step);
 		return;
 	}
 	book(op, phase, undo);
-	if (event == FLOW_FAILED)
+	if (event == FLOW_FAILED) {
+		struct error late = ERROR_NULL;
+
 		op->failed_phase = phase;
+		op->undoing = true;
+		/* Without the record it would be finished after a crash, not undone: no harm. */
+		if (record_write(op, step->name, &late) < 0)
+			log_warning("the journal lacks a failure",
+				    F_STR("id", op->req.container_id), F_ERR(&late));
+	}
 	if (err)
 		log_warning(undo ? "undo failed" : "phase failed", F_STR("id", op->req.container_id),
 			    F_STR("phase", step->name), F_STR("reason", reason_name(err->reason)),
@@ -386,7 +467,26 @@ static void end(struct job *job)
 		 F_STR("reason", reason_name(op->outcome.reason)),
 		 F_INT("dur_ms", (time_now() - op->begun) / NSEC_PER_MSEC));
 	op->host->finished(op, op->status, &op->outcome);
+	record_remove(op);
 	operation_free(op);
+}
+
+static void frozen_again(struct freezer *f, int r, const struct error *err)
+{
+	struct operation *op = container_of(f, struct operation, freezer);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning("a paused container runs", F_STR("id", op->req.container_id), F_ERR(err));
+	job_put_off(op->node->loop, &op->end, end);
+}
+
+/* containerd believes it paused, and there is no host that would see to it. */
+static bool freeze_again(struct operation *op)
+{
+	return op->host_lost && op->was_frozen && operation_shim_lives(op) &&
+	       freezer_freeze(&op->freezer, op->node->loop, &op->cgroup,
+			      time_add(time_now(), op->node->timeouts[PHASE_QUIESCE]), frozen_again,
+			      NULL) == 0;
 }
 
 void operation_finish(struct operation *op, enum operation_status status, const struct error *err)
@@ -395,7 +495,8 @@ void operation_finish(struct operation *op, enum operation_status status, const 
 	timer_cancel(&op->pulse);
 	if (err)
 		op->outcome = *err;
-	job_put_off(op->node->loop, &op->end, end);
+	if (!freeze_again(op))
+		job_put_off(op->node->loop, &op->end, end);
 }
 
 void operation_add_detail(struct operation *op, const char *line)
@@ -459,11 +560,43 @@ static void thawed_already(struct timer *t)
 	op->thawed(op, op->outcome.code == -ENOENT ? 0 : op->outcome.code, &op->outcome);
 }
 
-void operation_thaw(struct operation *op,
-		    void (*done)(struct operation *op, int r, const struct error *err))
+static void thaw(struct operation *op)
 {
-	op->thawed = done;
 	if (freezer_thaw(&op->freezer, op->node->loop, &op->cgroup, operation_step_deadline(op),
 			 thawed, &op->outcome) < 0)
 		timer_set(op->node->loop, &op->timer, time_now(), thawed_already);
+}
+
+/*
+ * CRIU without a shim goes on for a while, and may even end well. Killed, it leaves what it has put
+ * into the processes to find out and to remove itself (CRIU: pie/parasite.c, fini() at the end of
+ * the control socket), so that comes last.
+ */
+static void wait_for_criu(struct timer *t)
+{
+	struct operation *op = container_of(t, struct operation, timer);
+	pid_t criu = criu_tracer(&op->cgroup);
+
+	if (criu && time_now() > op->criu_until) {
+		log_warning("a CRIU that nobody waits for is ended",
+			    F_STR("id", op->req.container_id), F_INT("pid", criu));
+		(void)kill(criu, SIGKILL);
+		op->criu_until = NSEC_NEVER;
+	}
+	if (criu && operation_step_left(op) > 0)
+		timer_set(op->node->loop, t, time_now() + CRIU_LOOK, wait_for_criu);
+	else
+		thaw(op);
+}
+
+void operation_thaw(struct operation *op,
+		    void (*done)(struct operation *op, int r, const struct error *err))
+{
+	struct freezer_state state;
+
+	op->thawed = done;
+	if (op->req.paused && freezer_state(&op->cgroup, &state, NULL) == 0 && state.self)
+		op->was_frozen = true;
+	op->criu_until = time_now() + CRIU_PATIENCE;
+	timer_set(op->node->loop, &op->timer, time_now(), wait_for_criu);
 }

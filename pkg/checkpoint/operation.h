@@ -19,6 +19,7 @@
 #include "cgroup/cgroup.h"
 #include "cgroup/freezer.h"
 #include "checkpoint/group.h"
+#include "checkpoint/journal.h"
 #include "checkpoint/phase.h"
 #include "checkpoint/slots.h"
 #include "event/flow.h"
@@ -33,6 +34,7 @@ enum order {
 	ORDER_RESTORE = 5,
 	ORDER_FREEZE = 6,
 	ORDER_RELEASE = 7,
+	ORDER_ABORT = 8, /* the one under way; has no answer of its own */
 };
 
 /* Numbers of enum Status. */
@@ -62,6 +64,8 @@ struct node {
 	const struct cgroup_host *cgroups;
 	nsec_t timeouts[PHASE_COUNT];
 	nsec_t operation_timeout; /* where the caller sets none; also the most he may set */
+	nsec_t shim_return; /* how long a shim may take to come back to an agent that restarted */
+	struct journal journal; /* may be none */
 	struct slots criu;
 	const struct seat_group *groups;
 	size_t n_groups;
@@ -114,7 +118,14 @@ struct operation_request {
 	size_t n_visible_devices;
 	bool gpu;
 	pid_t task_pid;
+	pid_t shim_pid;      /* 0 = not known */
 	uint64_t timeout_ms; /* 0 = the node's own */
+	/*
+	 * It has begun under an agent that is no more, and the shim has come back: the last order
+	 * that it was given; its answer follows, or is known already.
+	 */
+	bool resume;
+	enum order resume_order;
 	/* The container is suspended, and this is what it has; NULL = it is not. Of a checkpoint and
 	 * of a resume. */
 	const struct gpu_held *held;
@@ -153,7 +164,9 @@ struct operation {
 	struct gpu_group *group; /* NULL: no GPU to take care of */
 	struct cgroup cgroup;
 	struct freezer freezer;
+	bool was_frozen; /* because containerd had paused it, when it was thawed without the host */
 	void (*thawed)(struct operation *op, int r, const struct error *err);
+	nsec_t criu_until; /* until when a CRIU without a shim may go on */
 	struct slot slot;
 	struct bulk bulk;
 	struct timer timer;
@@ -180,6 +193,13 @@ struct operation {
 	struct error outcome;
 	struct error canceled; /* by operation_cancel() */
 	struct error after;    /* checkpoint: what went wrong with the container since the dump */
+	bool sealed;           /* checkpoint: there is a way back only from it */
+	bool undoing;          /* it has failed */
+	uint64_t task_start, shim_start;
+	const char **cgroup_lines; /* in mem */
+	size_t n_cgroup_lines;
+	bool revived_held; /* as req.held says, of an operation that has no request of its own */
+	struct revival *revival; /* begun by an agent before us: revive.h. NULL = by us */
 	struct job end;
 	unsigned int attempts;
 	struct backoff backoff;
@@ -203,8 +223,17 @@ void operation_host_lost(struct operation *op);
 /* The caller does not want it any more. */
 void operation_cancel(struct operation *op, const struct error *why);
 
+/*
+ * A new host for an operation that has none, and the request as it knows it. Returns 0 or -ENOMEM.
+ */
+int operation_adopt(struct operation *op, const struct operation_request *req,
+		    const struct operation_host *host, void *host_data);
+
 /* The operation on this container, or NULL. */
 struct operation *operation_find(const struct node *node, const char *ns, const char *container_id);
+
+/* Forgets all, without a word to their hosts; their records stay in the journal. */
+void operation_free_all(struct node *node);
 
 /* Keeps a line that explains the failure to a person; copied. */
 void operation_add_detail(struct operation *op, const char *line);
@@ -216,8 +245,27 @@ extern const struct flow_ops checkpoint_flow, checkpoint_exit_flow, checkpoint_h
 
 struct operation *operation_of_flow(struct flow *f);
 
+/* As operation_start(), with a course of its own, and without asking whether it may begin. */
+int operation_begin(struct node *node, const struct operation_request *req,
+		    const struct flow_ops *course, const struct operation_host *host,
+		    void *host_data, struct operation **ret, struct error *err);
+/*
+ * checkpoint.c: goes on after a dump that has succeeded: the container goes on or ends, the image
+ * is sealed where it is not yet.
+ */
+void checkpoint_goes_on(struct operation *op);
+
+/* record.c: writes down what is about to be done. Returns 0 or negative with err. */
+int record_write(struct operation *op, const char *phase, struct error *err);
+/* It is over: there is nothing to be done after a crash any more. */
+void record_remove(struct operation *op);
+
 /* Gives an order and waits for its end: returns as a step's run() does. */
 int operation_order(struct operation *op, enum order order, struct error *err);
+/* The order under way is no longer wanted: its end, well or not, comes sooner. */
+void operation_abort_order(struct operation *op);
+/* Does the shim that asked still live? */
+bool operation_shim_lives(const struct operation *op);
 /* A gpu_group_done that ends the wait of the present step; data is the operation. */
 void operation_group_done(void *data, int r, const struct error *err);
 /* When the present step's time is over (absolute), and how much of it is left. */
@@ -245,7 +293,10 @@ int operation_find_processes(struct operation *op, pid_t pid, struct error *err)
  */
 int operation_confirm_held(struct operation *op, struct error *err);
 
-/* Thaws without the host's help; done() follows from the loop. A container that is gone is fine. */
+/*
+ * Thaws without the host's help, once no CRIU is at work; done() follows from the loop. A container
+ * that is gone is fine.
+ */
 void operation_thaw(struct operation *op,
 		    void (*done)(struct operation *op, int r, const struct error *err));
 

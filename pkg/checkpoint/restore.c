@@ -172,6 +172,8 @@ static void cancel_criu(struct flow *f)
 	if (!op->restoring) {
 		slot_release(&op->slot);
 		flow_resume(f, -ECANCELED, NULL);
+	} else {
+		operation_abort_order(op);
 	}
 }
 

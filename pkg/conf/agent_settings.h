@@ -13,6 +13,9 @@
 #define AGENT_SETTINGS(X)                                                                          \
 	X(PATH, socket, "\"/run/kybernate/agent.sock\"", "The socket that the agent listens on.")  \
 	X(PATH, store, "\"/var/lib/kybernate/store\"", "Where checkpoints are kept.")              \
+	X(PATH, journal, "\"/run/kybernate/journal\"",                                             \
+	  "What is being done to which container, for the case that the agent dies. Best on a "    \
+	  "tmpfs: it is written before each step, and is worth nothing after a reboot.")           \
 	X(PATH, containerd, "\"/run/containerd/containerd.sock\"",                                 \
 	  "containerd's gRPC socket, for the verbs of `kybernatectl`.")                            \
 	X(PATH, kubelet, "\"/var/lib/kubelet/pod-resources/kubelet.sock\"",                        \
@@ -24,8 +27,8 @@
 	  "What the worker loads: a name for the dynamic loader, or an absolute path.")            \
 	X(UIDS, allowed_uids, "[0]", "Only processes of these users are answered.")                \
 	X(LEVEL, log_level, "\"info\"", "The least important lines that are logged.")              \
-	X(COUNT, limits.connections, "256", "Clients at a time.")                                  \
-	X(COUNT, limits.operations, "64", "Checkpoints, restores and suspends at a time.")         \
+	X(COUNT, limits.connections, "1024", "Clients at a time: a shim with an operation, a tool.")  \
+	X(COUNT, limits.operations, "512", "Checkpoints, restores and suspends at a time.")        \
 	X(COUNT, limits.criu, "2", "CRIU dumps and restores at a time on this node.")              \
 	X(SIZE, limits.store_size, "0",                                                            \
 	  "Most bytes that the store may hold; 0: as much as its file system has room for.")       \
@@ -50,6 +53,9 @@
 	  "CRIU's restore, its wait for a free slot included.")                                    \
 	X(DURATION, timeouts.verify, "\"15m\"", "Hashing a checkpoint before a restore.")          \
 	X(DURATION, timeouts.create, "\"2m\"", "A new container at containerd, for a restore.")    \
+	X(DURATION, timeouts.shim_return, "\"5s\"",                                                \
+	  "After a restart of the agent in the middle of an operation: how long its shim may take " \
+	  "to come back before the operation is undone without it.")                               \
 	X(DURATION, timeouts.operation, "\"30m\"",                                                 \
 	  "A whole operation, where the caller set no deadline.")
 
@@ -70,7 +76,7 @@ struct agent_group {
 
 struct agent_settings {
 	struct arena mem;
-	const char *socket, *store, *containerd, *kubelet, *worker, *libcuda;
+	const char *socket, *store, *journal, *containerd, *kubelet, *worker, *libcuda;
 	struct setting_uids allowed_uids;
 	enum log_level log_level;
 	struct {
@@ -79,7 +85,7 @@ struct agent_settings {
 	} limits;
 	struct {
 		nsec_t preflight, quiesce, lock, vram_save, criu_dump, rootfs, seal, vram_restore,
-			unlock, exit, criu_restore, verify, create, operation;
+			unlock, exit, criu_restore, verify, create, shim_return, operation;
 	} timeouts;
 	struct agent_group *groups;
 	size_t n_groups;

@@ -15,16 +15,21 @@
 	  "The least important lines that are logged. containerd's own debug switch lowers it to " \
 	  "`\"debug\"`.")                                                                          \
 	X(DURATION, timeouts.agent, "\"5s\"", "Connecting to the agent, and its first answer.")    \
+	X(DURATION, timeouts.agent_return, "\"1m\"",                                               \
+	  "An agent that dies in the middle of a checkpoint may take so long to come back: the "   \
+	  "container is kept as it is until then, and the checkpoint goes on.")                    \
 	X(DURATION, timeouts.quiesce, "\"10s\"",                                                   \
 	  "Before a dump: thaw the container, drain its output, sync its file system.")            \
-	X(DURATION, timeouts.cuda_checkpoint, "\"5m\"",                                            \
-	  "From the end of quiesce until the agent reports all GPU memory saved.")                 \
+	X(DURATION, timeouts.cuda_checkpoint, "\"7m\"",                                            \
+	  "From the end of quiesce until the agent reports all GPU memory saved. More than the "   \
+	  "agent's `timeouts.lock` and `timeouts.vram_save` together.")                            \
 	X(DURATION, timeouts.criu_dump, "\"15m\"", "The OCI runtime's `checkpoint`.")              \
 	X(DURATION, timeouts.exit, "\"30s\"",                                                      \
 	  "A checkpoint with exit: until the container is gone after its image was sealed.")       \
 	X(DURATION, timeouts.criu_restore, "\"15m\"", "The OCI runtime's `restore`.")              \
-	X(DURATION, timeouts.cuda_restore, "\"5m\"",                                               \
-	  "Until the agent reports all GPU memory back, after a dump, a restore or a resume.")     \
+	X(DURATION, timeouts.cuda_restore, "\"7m\"",                                               \
+	  "Until the agent reports all GPU memory back, after a dump, a restore or a resume. More " \
+	  "than the agent's `timeouts.vram_restore` and `timeouts.unlock` together.")              \
 	X(DURATION, timeouts.operation, "\"30m\"",                                                 \
 	  "A whole checkpoint, restore, suspend or resume, where the caller set no deadline.")     \
 	X(DURATION, timeouts.stop, "\"25s\"",                                                      \
@@ -48,8 +53,8 @@ struct shim_settings {
 	const char *agent_socket;
 	enum log_level log_level;
 	struct {
-		nsec_t agent, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore, cuda_restore,
-			operation, stop;
+		nsec_t agent, agent_return, quiesce, cuda_checkpoint, criu_dump, exit, criu_restore,
+			cuda_restore, operation, stop;
 	} timeouts;
 	struct {
 		bool tcp_established, ext_unix_sk, file_locks;

@@ -56,6 +56,8 @@ static int begin_step(struct flow *f)
 	if (!call)
 		return 0;
 	tell(f, forward ? FLOW_BEGIN : FLOW_UNDO, NULL);
+	if (forward && f->err.code != 0)
+		return f->err.code;
 	r = call(f, forward ? &f->err : &f->late);
 	if (r != FLOW_WAIT)
 		return r;

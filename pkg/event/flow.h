@@ -49,7 +49,10 @@ struct flow_ops {
 	size_t n_steps;
 	/* Optional: how long a step's run() or undo() may take; NSEC_NEVER = without limit. */
 	nsec_t (*timeout)(struct flow *f, const struct flow_step *step);
-	/* Optional: told of every step. err only with the two FAILED events. */
+	/*
+	 * Optional: told of every step. err only with the two FAILED events. May call flow_abort()
+	 * at FLOW_BEGIN: then the step fails without having been run.
+	 */
 	void (*observe)(struct flow *f, const struct flow_step *step, enum flow_event event,
 			const struct error *err);
 	/*

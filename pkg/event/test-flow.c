@@ -220,6 +220,31 @@ static void an_abort_before_the_first_step_runs_nothing(void **state)
 	assert_string_equal(buf_str(&p->trace), "");
 }
 
+/* Somebody who has to write down a step before it is done, and cannot. */
+static void refuse_b(struct flow *f, const struct flow_step *step, enum flow_event event,
+		     const struct error *err)
+{
+	struct error mine = ERROR_NULL;
+
+	(void)err;
+	if (event != FLOW_BEGIN || strcmp(step->name, "b") != 0)
+		return;
+	(void)error_set(&mine, -ENOSPC, "no room to write it down");
+	flow_abort(f, &mine);
+}
+
+static void an_abort_when_a_step_begins_keeps_it_from_being_run(void **state)
+{
+	struct probe *p = *state;
+	struct flow_ops refusing = ops;
+
+	refusing.observe = refuse_b;
+	flow_start(&p->flow, p->loop, &refusing);
+	assert_int_equal(loop_run(p->loop), 0);
+	assert_int_equal(p->result, -ENOSPC);
+	assert_string_equal(buf_str(&p->trace), "+a -b -a ");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +255,7 @@ int main(void)
 		T(a_step_that_hangs_is_canceled_and_counts_as_failed),
 		T(an_abort_cancels_and_takes_back),
 		T(an_abort_before_the_first_step_runs_nothing),
+		T(an_abort_when_a_step_begins_keeps_it_from_being_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -185,6 +185,7 @@ struct request {
 	const char *const *envp;
 	const struct bytes *input;
 	nsec_t deadline; /* 0 = COMMAND_TIME_MAX from now */
+	bool group;      /* it is killed with all that it has started: with CRIU */
 	int (*judge)(struct runtime_call *call, int r, struct error *err);
 };
 
@@ -212,6 +213,7 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	 * file system (crun: cloned_binary.c, is_self_cloned()). To runc that makes no difference.
 	 */
 	s.read_only = rt->crun;
+	s.new_group = req->group;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
@@ -396,6 +398,7 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 	char variable[PATH_MAX];
 	int r;
 
+	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
 	add_option(&req.args, "--work-path", args->work_path);
@@ -428,6 +431,7 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 	size_t n = 0;
 	int r = 0;
 
+	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
 	add_option(&req.args, "--work-path", args->work_path);

@@ -82,6 +82,9 @@ static void exited(struct child *child, const struct exit_record *rec)
 	int waiting = 0;
 
 	c->status = rec->status;
+	/* Its number is not used again as long as anybody is left in the group. */
+	if (c->group && rec->status != 0)
+		(void)kill(-rec->pid, SIGKILL);
 	timer_cancel(&c->deadline);
 	/*
 	 * What it wrote is in the pipe now. Not until end of file: a daemon that it left behind
@@ -125,7 +128,10 @@ int command_start(struct command *c, struct loop *loop, struct reaper *reaper,
 	pid_t pid;
 	int r = 0;
 
-	*c = (struct command){ .loop = loop, .done = done, .out = BUF_LIMIT(COMMAND_OUTPUT_MAX) };
+	*c = (struct command){ .loop = loop,
+			       .done = done,
+			       .group = spawn_as->new_group,
+			       .out = BUF_LIMIT(COMMAND_OUTPUT_MAX) };
 	if (flags & (COMMAND_CAPTURE_STDOUT | COMMAND_CAPTURE_STDERR))
 		r = make_pipe(out, 0);
 	if (r == 0 && input)
@@ -169,7 +175,7 @@ void command_kill(struct command *c, int signo)
 {
 	/* Not yet reaped, so the number is still this process's. */
 	if (c->child.pid)
-		(void)kill(c->child.pid, signo);
+		(void)kill(c->group ? -c->child.pid : c->child.pid, signo);
 }
 
 int command_result(const struct command *c, const char *what, struct error *err)

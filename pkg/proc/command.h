@@ -24,6 +24,7 @@ struct command {
 	struct buf in;             /* what is still to be written to its stdin */
 	int status;                /* as of waitpid(), valid in done() */
 	bool timed_out;
+	bool group;                /* it leads a process group, and is killed with all of it */
 	/* Called once, from the loop, when it has ended. The command may be freed in it. */
 	void (*done)(struct command *c);
 };
@@ -34,15 +35,17 @@ enum command_flags {
 };
 
 /*
- * Starts it. deadline is absolute; at it the program is killed (SIGKILL). input (may be NULL) is
- * copied and fed to its stdin, which is then closed. On failure nothing was started and done()
+ * Starts it. deadline is absolute; at it the program is killed (SIGKILL). With spawn->new_group
+ * that is its process group, which is killed as well when the program itself fails: nothing that it
+ * has started goes on without it. input (may be NULL) is copied and fed to its stdin, which is then
+ * closed. On failure nothing was started and done()
  * is not called.
  */
 int command_start(struct command *c, struct loop *loop, struct reaper *reaper,
 		  const struct spawn *spawn, enum command_flags flags, const struct bytes *input,
 		  nsec_t deadline, void (*done)(struct command *c), struct error *err);
 
-/* Sends a signal; harmless once it has ended. */
+/* Sends a signal, to its process group where the spawn asked for one; harmless once it has ended. */
 void command_kill(struct command *c, int signo);
 
 /* 0, or negative with err: killed at the deadline, by a signal, or a non-zero exit status. */

@@ -83,6 +83,24 @@ int procfs_name(pid_t pid, char *buf, size_t size)
 	return 0;
 }
 
+int procfs_runs(pid_t pid, const char *program)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "cmdline", &b);
+	const char *arg, *end, *slash;
+
+	if (r < 0)
+		return r;
+	/* Arguments end with a NUL each, and a buffer with one more. */
+	arg = buf_str(&b);
+	for (end = arg + buf_len(&b); arg < end; arg += strlen(arg) + 1) {
+		slash = strrchr(arg, '/');
+		if (strcmp(slash ? slash + 1 : arg, program) == 0)
+			return 1;
+	}
+	return 0;
+}
+
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret)
 {
 	struct bytes line, word;
@@ -108,6 +126,32 @@ int procfs_ns_pid(pid_t pid, pid_t *ret)
 	int r = read_of(pid, "status", &b);
 
 	return r < 0 ? r : procfs_parse_ns_pid(buf_bytes(&b), ret);
+}
+
+int procfs_parse_tracer(struct bytes text, pid_t *ret)
+{
+	static const char key[] = "TracerPid:\t";
+	const size_t n = sizeof(key) - 1;
+	struct bytes line;
+	uint64_t pid;
+
+	while (bytes_until(&text, '\n', &line) == 0) {
+		if (line.n < n || memcmp(line.p, key, n) != 0)
+			continue;
+		if (num_parse_n((const char *)line.p + n, line.n - n, INT_MAX, &pid) < 0)
+			return -EBADMSG;
+		*ret = (pid_t)pid;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int procfs_tracer(pid_t pid, pid_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "status", &b);
+
+	return r < 0 ? r : procfs_parse_tracer(buf_bytes(&b), ret);
 }
 
 int procfs_cgroup(pid_t pid, const char *controller, char *buf, size_t size)

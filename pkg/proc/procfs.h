@@ -22,10 +22,21 @@ int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time);
 /* Its name (comm), cut to size; may hold any byte but NUL. */
 int procfs_name(pid_t pid, char *buf, size_t size);
 
+/*
+ * Is a program of that name (without folder) among its arguments? So one is found that is run by
+ * an interpreter or by a dynamic loader, too. 1, 0 or -errno.
+ */
+int procfs_runs(pid_t pid, const char *program);
+
 /* Its number in its own pid namespace: the same again after a restore. */
 int procfs_ns_pid(pid_t pid, pid_t *ret);
 /* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret);
+
+/* Who traces it (ptrace); 0 = nobody. */
+int procfs_tracer(pid_t pid, pid_t *ret);
+/* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
+int procfs_parse_tracer(struct bytes text, pid_t *ret);
 
 /*
  * The path of pid's cgroup below a hierarchy: controller is "freezer", "memory", ... for cgroup

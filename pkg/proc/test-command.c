@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -257,13 +258,54 @@ static void released(void **state)
 	assert_int_equal(b->done, 0);
 }
 
+/* What a program has started ends with it, at the deadline and when it fails, not when it is well. */
+static void groups(void **state)
+{
+	static const struct {
+		const char *end; /* of the script */
+		nsec_t limit;
+		bool survives;
+	} cases[] = {
+		{ "wait", 300 * NSEC_PER_MSEC, false },
+		{ "exit 1", 10 * NSEC_PER_SEC, false },
+		{ "kill -9 $$", 10 * NSEC_PER_SEC, false },
+		{ "exit 0", 10 * NSEC_PER_SEC, true },
+	};
+	struct bed *b = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char script[128];
+		const char *argv[] = { "/bin/sh", "-c", script, NULL };
+		struct spawn s = { .argv = argv, .new_group = true };
+		struct error err = ERROR_NULL;
+		pid_t child;
+
+		(void)snprintf(script, sizeof(script), "sleep 600 >/dev/null 2>&1 & echo $!; %s",
+			       cases[i].end);
+		assert_int_equal(command_start(&b->c, b->loop, &b->reaper, &s,
+					       COMMAND_CAPTURE_STDOUT, NULL,
+					       time_now() + cases[i].limit, done, &err), 0);
+		assert_int_equal(loop_run(b->loop), 0);
+		child = atoi(buf_str(&b->c.out));
+		assert_true(child > 1);
+		command_release(&b->c);
+		for (int n = 0; n < 200 && !cases[i].survives && kill(child, 0) == 0; n++)
+			(void)usleep(10000);
+		/* Our own pid namespace's init reaps it; where that is slow it is a zombie by now. */
+		if (cases[i].survives)
+			assert_int_equal(kill(child, SIGKILL), 0);
+		else
+			assert_int_equal(kill(child, 0), -1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 		T(output),	  T(one_stream), T(input),    T(empty_input), T(unwanted_input),
 		T(exit_status),	  T(killed),	 T(deadline), T(flood),	      T(a_share_a_round), T(flood_from_behind),
-		T(last_words),	  T(not_there),	 T(released),
+		T(last_words),	  T(not_there),	 T(released), T(groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

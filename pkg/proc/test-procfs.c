@@ -176,12 +176,29 @@ static void mapped_files(void **state)
 	assert_int_equal(procfs_maps_file(NO_SUCH_PID, "/"), -ESRCH);
 }
 
+static void tracers(void **state)
+{
+	static const char status[] = "Name:\tx\nPPid:\t1\nTracerPid:\t4711\nUid:\t0\n";
+	pid_t tracer = -1;
+
+	(void)state;
+	assert_int_equal(procfs_parse_tracer(bytes_of(status, sizeof(status) - 1), &tracer), 0);
+	assert_int_equal(tracer, 4711);
+	assert_int_equal(procfs_parse_tracer(bytes_of("Name:\tx\n", 7), &tracer), -ENOENT);
+	assert_int_equal(procfs_parse_tracer(bytes_of("TracerPid:\tx\n", 13), &tracer), -EBADMSG);
+	assert_int_equal(procfs_tracer(1, &tracer), 0);
+	assert_int_equal(procfs_runs(getpid(), "test-proc-procfs"), 1);
+	assert_int_equal(procfs_runs(getpid(), "criu"), 0);
+	assert_int_equal(procfs_runs(NO_SUCH_PID, "criu"), -ESRCH);
+	assert_int_equal(procfs_tracer(NO_SUCH_PID, &tracer), -ESRCH);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse_stat),	  cmocka_unit_test(parse_cgroup),
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
-		cmocka_unit_test(mapped_files),
+		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

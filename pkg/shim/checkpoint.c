@@ -32,6 +32,11 @@ int checkpoint_work_path(struct checkpoint *ck, struct error *err)
 	return r < 0 ? error_sys(err, r, "CRIU's work path %s", ck->work_path) : 0;
 }
 
+static nsec_t earlier(nsec_t a, nsec_t b)
+{
+	return a < b ? a : b;
+}
+
 void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *args)
 {
 	const struct checkpoint_options *o = &ck->options;
@@ -47,7 +52,8 @@ void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *arg
 		.file_locks = o->file_locks || s->checkpoint.file_locks,
 		.empty_namespaces = (char *const *)(uintptr_t)o->empty_namespaces,
 		.n_empty_namespaces = o->n_empty_namespaces,
-		.deadline = time_add(time_now(), s->timeouts.criu_dump),
+		.deadline = earlier(ck->op.call ? ttrpc_call_deadline(ck->op.call) : NSEC_NEVER,
+				    time_add(time_now(), s->timeouts.criu_dump)),
 	};
 }
 

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 
+#include "base/backoff.h"
 #include "cgroup/freezer.h"
 #include "proc/command.h"
 #include "shim/gpu.h"
@@ -17,8 +18,17 @@ struct checkpoint {
 	unsigned int stop_signal; /* what this checkpoint stands for; 0 = a call */
 
 	/* With the agent. */
-	struct agent_op *agent;
+	struct agent_op *agent; /* NULL: over, or lost */
 	enum agent_order order; /* being carried out; AGENT_ORDER_NONE = none */
+	enum agent_order last_order; /* that or the one before it */
+	int last_result;        /* of last_order, when it is done */
+	struct error last_err;
+	nsec_t return_by;       /* an agent that was lost has to be back by then; 0 = not lost */
+	nsec_t stream_deadline;
+	struct timer call_again;
+	struct timer patience;  /* with the agent, between two orders */
+	struct runtime_call *dumping;
+	struct backoff pause;
 	nsec_t order_start;
 	struct freezer freezer;
 	struct command sync;
@@ -30,6 +40,7 @@ struct checkpoint {
 	int result;
 	struct error err;
 	nsec_t drain_until;
+	int hold; /* of the checkpoint that is being made; 0 = none */
 };
 
 /* Where CRIU logs: what the options say, or a folder in the bundle's work folder. Created. */

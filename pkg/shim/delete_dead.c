@@ -22,10 +22,12 @@
 #include "base/path.h"
 #include "event/signals.h"
 #include "mnt/mnt.h"
+#include "oci/bundle.h"
 #include "oci/options.h"
 #include "oci/runtime.h"
 #include "rpc/pb.h"
 #include "shim/exit_status.h"
+#include "shim/remains.h"
 #include "shim/reply.h"
 
 /* containerd waits 5 s for all of it (io.containerd.timeout.shim.cleanup). */
@@ -37,6 +39,9 @@ struct cleanup {
 	struct reaper reaper;
 	struct signals signals;
 	struct timer limit;
+	struct runtime rt;
+	struct cgroup_host cgroups;
+	struct remains remains;
 	bool done;
 };
 
@@ -57,6 +62,16 @@ static void deleted(void *data, int r, const struct error *err, struct bytes out
 	loop_stop(cl->loop);
 }
 
+static void cleared(struct remains *m)
+{
+	struct cleanup *cl = container_of(m, struct cleanup, remains);
+	struct error err = ERROR_NULL;
+	int r = runtime_delete(&cl->rt, true, deleted, cl, &err);
+
+	if (r < 0)
+		deleted(cl, r, &err, bytes_of(NULL, 0));
+}
+
 static void overdue(struct timer *t)
 {
 	struct cleanup *cl = container_of(t, struct cleanup, limit);
@@ -65,31 +80,44 @@ static void overdue(struct timer *t)
 	loop_stop(cl->loop);
 }
 
-/* `runtime delete --force`, which kills what still lives. */
-static int remove_container(const struct args *args, const char *bundle,
+/*
+ * What a restore may have left, then `runtime delete --force`, which kills what still lives.
+ * cgroups_path: of the spec, or NULL.
+ */
+static int remove_container(const struct args *args, const char *bundle, const char *cgroups_path,
 			    const struct runtime_options *o, struct error *err)
 {
 	static const int signos[] = { SIGCHLD, SIGTERM, SIGINT, 0 };
 	struct cleanup cl = { .loop = NULL };
-	struct runtime rt = { 0 };
+	char work_path[PATH_MAX];
 	int r;
 
+	r = *o->criu_work_path ? PATH_PRINTF(work_path, "%s", o->criu_work_path)
+			       : PATH_PRINTF(work_path, "%s/work", bundle);
+	if (r < 0)
+		work_path[0] = 0;
 	reaper_init(&cl.reaper);
 	r = loop_new(&cl.loop);
 	if (r == 0)
 		r = signals_open(cl.loop, &cl.signals, signos, caught);
 	if (r == 0)
-		r = runtime_init(&rt, cl.loop, &cl.reaper, o->binary_name, o->root, args->ns, bundle,
-				 args->id, false);
+		r = runtime_init(&cl.rt, cl.loop, &cl.reaper, o->binary_name, o->root, args->ns,
+				 bundle, args->id, false);
 	if (r == 0)
-		r = runtime_delete(&rt, true, deleted, &cl, err);
+		r = cgroup_host_open(&cl.cgroups, cgroup_mode_at(CGROUP_ROOT), CGROUP_ROOT, "/proc",
+				     err);
 	if (r == 0) {
+		remains_clear(&cl.remains, cl.loop, &cl.rt, work_path, &cl.cgroups, cgroups_path,
+			      cleared);
 		timer_set(cl.loop, &cl.limit, time_now() + RUNTIME_MAX, overdue);
 		r = loop_run(cl.loop);
 	}
 	timer_cancel(&cl.limit);
 	signals_close(&cl.signals);
-	runtime_done(&rt);
+	runtime_done(&cl.rt);
+	timer_cancel(&cl.remains.again);
+	cgroup_close(&cl.remains.cgroup);
+	cgroup_host_close(&cl.cgroups);
 	loop_free(cl.loop);
 	return r < 0 && err->code == 0 ? error_sys(err, r, "remove the container") : r;
 }
@@ -127,6 +155,7 @@ int bootstrap_delete(const struct args *args, struct error *err)
 {
 	struct runtime_options options;
 	struct error problem = ERROR_NULL;
+	struct bundle spec = { 0 };
 	char bundle[PATH_MAX], rootfs[PATH_MAX];
 	_cleanup_close_ int fd = -1;
 	struct exit_status st;
@@ -151,11 +180,14 @@ int bootstrap_delete(const struct args *args, struct error *err)
 		runtime_options_init(&options);
 	}
 	problem = ERROR_NULL;
-	if (remove_container(args, bundle, &options, &problem) < 0)
+	if (bundle_read(fd, &(struct setting_list){ 0 }, &spec, NULL) < 0)
+		spec = (struct bundle){ 0 }; /* it goes without */
+	if (remove_container(args, bundle, spec.cgroups_path, &options, &problem) < 0)
 		log_warning("failed to remove the container", F_ERR(&problem));
 	problem = ERROR_NULL;
 	if (mnt_unmount_all(rootfs, UNMOUNT_PATIENCE, &problem) < 0)
 		log_warning("failed to unmount the root file system", F_ERR(&problem));
+	bundle_done(&spec);
 	runtime_options_done(&options);
 	exit_status_read(fd, &st);
 	return answer(&st, err);

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -112,6 +114,23 @@ void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args)
 		for (size_t k = 0; k < ARRAY_SIZE(flag_table); k++)
 			if (strcmp(flags[i], flag_table[k].name) == 0)
 				*(bool *)((char *)args + flag_table[k].restore) = true;
+}
+
+/* --- the store ------------------------------------------------------------------------------- */
+
+int gpu_hold_images(const char *image_path, struct error *err)
+{
+	_cleanup_close_ int fd = -1, dir = open(image_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = 0;
+
+	if (dir >= 0)
+		fd = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_reason(err, REASON_IMAGE_MISSING, r, "hold the checkpoint of %s: %s",
+				    image_path, strerror(-r));
+	return TAKE_FD(fd);
 }
 
 /* --- logs ----------------------------------------------------------------------------------- */

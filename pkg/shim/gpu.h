@@ -33,6 +33,14 @@ size_t gpu_flags_name(const struct runtime_checkpoint *args, const char *flags[G
 void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args);
 
 /*
+ * Holds a checkpoint of the agent's store while CRIU reads or writes image_path, a folder in it: as
+ * long as the descriptor is open nobody removes it, also when the agent is restarted meanwhile
+ * (artifact/store.h: whoever removes one wants the exclusive lock). Returns it, or negative with
+ * err: IMAGE_MISSING when it is being removed.
+ */
+int gpu_hold_images(const char *image_path, struct error *err);
+
+/*
  * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,
  * where containerd's users look for it.
  */

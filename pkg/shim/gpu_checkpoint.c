@@ -12,6 +12,10 @@
  *		is sealed only now, which may take a minute that nobody has to wait.
  *	EXIT	the image is sealed: end it
  *
+ * An agent that dies is waited for, with everything as it is, an order under way included: only an
+ * agent can bring the GPU memory back, and the next one knows from its journal how far things were.
+ * When it takes too long, the call fails, and the next agent undoes its half without us.
+ *
  * CRIU is started in one place, below, and only by the agent's order to dump.
  */
 #include "shim/checkpoint.h"
@@ -21,6 +25,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/path.h"
@@ -29,7 +34,11 @@
 #define DRAIN_MAX  (500 * NSEC_PER_MSEC)
 #define DRAIN_STEP (2 * NSEC_PER_MSEC)
 
+#define RETURN_PAUSE_FIRST (50 * NSEC_PER_MSEC)
+#define RETURN_PAUSE_MAX   (1 * NSEC_PER_SEC)
+
 static void wind_up(struct checkpoint *ck);
+static void agent_ended(void *data, int r, const struct error *err);
 
 static const struct shim_settings *settings_of(const struct checkpoint *ck)
 {
@@ -41,16 +50,51 @@ static struct loop *loop_of(const struct checkpoint *ck)
 	return ck->op.c->shim->loop;
 }
 
+/* Its stream ends, which is as good as a crash: the next one, or this one, undoes its half. */
+static void agent_overdue(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, patience);
+	struct error err = ERROR_NULL;
+
+	if (!ck->agent || ck->order != AGENT_ORDER_NONE)
+		return;
+	agent_op_cancel(ck->agent);
+	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
+			   "the node agent has not done its part after order %d in time",
+			   (int)ck->last_order);
+	agent_ended(ck, err.code, &err);
+}
+
+/* The driver's part of the work may take so long, whatever the agent says of itself. */
+static void wait_for_orders(struct checkpoint *ck, enum agent_order last)
+{
+	nsec_t limit = last == AGENT_ORDER_QUIESCE ? settings_of(ck)->timeouts.cuda_checkpoint
+		       : last == AGENT_ORDER_THAW  ? settings_of(ck)->timeouts.cuda_restore
+						   : 0;
+
+	if (limit)
+		timer_set(loop_of(ck), &ck->patience, time_add(time_now(), limit), agent_overdue);
+}
+
 /* An order has been carried out, well or not. */
 static void order_done(struct checkpoint *ck, int r, const struct error *err)
 {
 	enum agent_order order = ck->order;
 
 	ck->order = AGENT_ORDER_NONE;
-	if (ck->over)
+	/* From now on it is the agent's alone, who seals it or throws it away. */
+	if (ck->hold)
+		(void)close(ck->hold);
+	ck->hold = 0;
+	ck->last_result = r;
+	ck->last_err = r < 0 ? *err : ERROR_NULL;
+	if (ck->over) {
 		wind_up(ck); /* the agent went away in the middle of it */
-	else
+		return;
+	}
+	if (ck->agent) /* else it hears of it when it is back */
 		agent_op_result(ck->agent, order, r, err, 0, time_now() - ck->order_start);
+	wait_for_orders(ck, order);
 }
 
 /* --- freezing ------------------------------------------------------------------------------- */
@@ -168,6 +212,7 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	struct error mine = *err;
 
 	(void)output;
+	ck->dumping = NULL;
 	if (r < 0) {
 		gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
 		if (mine.reason == REASON_NONE)
@@ -186,7 +231,7 @@ static void dump(struct checkpoint *ck)
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
 	/* Frozen by us: CRIU finds it so and leaves it so. */
-	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, NULL, &err);
+	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
 	if (r < 0)
 		order_done(ck, r, &err);
 }
@@ -243,9 +288,14 @@ static void order_dump(struct checkpoint *ck, const struct agent_reply *reply)
 	}
 	if (r == 0)
 		r = path_mkdirs(ck->image_path, 0700);
-	if (r < 0) {
+	if (r < 0)
 		(void)error_reason(&err, REASON_STORE_FAILED, r, "the image folder %s: %s",
 				   ck->image_path, strerror(-r));
+	if (r == 0 && (ck->options.ref || ck->stop_signal)) {
+		r = gpu_hold_images(ck->image_path, &err);
+		ck->hold = r > 0 ? r : 0;
+	}
+	if (r < 0) {
 		order_done(ck, r, &err);
 		return;
 	}
@@ -357,14 +407,25 @@ static void replied(void *data, const struct agent_reply *reply)
 {
 	struct checkpoint *ck = data;
 
+	if (ck->return_by) {
+		log_info("the node agent is back", F_STR("container", ck->op.c->id));
+		ck->return_by = 0;
+	}
 	if (reply->order == AGENT_ORDER_NONE)
 		return; /* progress */
+	if (reply->order == AGENT_ORDER_ABORT) {
+		/* Whatever else is under way has a short time-out of its own. */
+		if (ck->dumping)
+			runtime_call_kill(ck->dumping);
+		return;
+	}
+	timer_cancel(&ck->patience);
 	if (ck->order != AGENT_ORDER_NONE) {
 		log_error("the agent gives an order before the last one is done",
 			  F_STR("container", ck->op.c->id), F_INT("order", reply->order));
 		return;
 	}
-	ck->order = reply->order;
+	ck->order = ck->last_order = reply->order;
 	ck->order_start = time_now();
 	switch (reply->order) {
 	case AGENT_ORDER_QUIESCE:
@@ -395,11 +456,46 @@ static void replied(void *data, const struct agent_reply *reply)
 	}
 }
 
+static int open_stream(struct checkpoint *ck, struct error *err);
+
+static void call_again(struct timer *t)
+{
+	struct checkpoint *ck = container_of(t, struct checkpoint, call_again);
+	struct error err = ERROR_NULL;
+	int r = open_stream(ck, &err);
+
+	if (r < 0)
+		agent_ended(ck, r, &err);
+}
+
+/* Is there something to wait for? Before the first order nothing has been touched. */
+static bool wait_for_agent(struct checkpoint *ck, int r)
+{
+	nsec_t now = time_now(), pause;
+
+	if (r != -EPIPE || ck->last_order == AGENT_ORDER_NONE)
+		return false;
+	if (!ck->return_by) {
+		log_warning("the node agent has gone in the middle of a checkpoint",
+			    F_STR("container", ck->op.c->id), F_INT("order", ck->order));
+		ck->return_by = time_add(now, settings_of(ck)->timeouts.agent_return);
+		ck->pause = BACKOFF(RETURN_PAUSE_FIRST, RETURN_PAUSE_MAX);
+	}
+	pause = backoff_next(&ck->pause);
+	if (now + pause >= ck->return_by)
+		return false;
+	timer_set(loop_of(ck), &ck->call_again, now + pause, call_again);
+	return true;
+}
+
 static void agent_ended(void *data, int r, const struct error *err)
 {
 	struct checkpoint *ck = data;
 
 	ck->agent = NULL;
+	timer_cancel(&ck->patience);
+	if (wait_for_agent(ck, r))
+		return;
 	ck->over = true;
 	ck->result = r;
 	ck->err = *err;
@@ -439,29 +535,18 @@ static void wind_up(struct checkpoint *ck)
 		checkpoint_end(ck, ck->result, &ck->err);
 }
 
-void gpu_checkpoint(struct checkpoint *ck)
+/* The request is made anew each time, so that there is one place that makes it. */
+static int open_stream(struct checkpoint *ck, struct error *err)
 {
 	static const struct agent_ops ops = { .reply = replied, .ended = agent_ended };
-	struct container *c = ck->op.c;
 	const char *flags[GPU_FLAGS_MAX];
 	struct runtime_checkpoint args;
 	struct agent_request req;
-	struct error err = ERROR_NULL;
-	int r;
+	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &req, err);
 
-	r = gpu_request(c, AGENT_CHECKPOINT, &req, &err);
-	if (r == 0 && !c->cgroup.host)
-		r = error_reason(&err, REASON_CONTAINER_MISSING, -ENOENT,
-				 "the container has no cgroup of its own, so its processes cannot be "
-				 "told from others");
-	if (r == 0)
-		r = checkpoint_work_path(ck, &err);
-	if (r < 0) {
-		checkpoint_end(ck, r, &err);
-		return;
-	}
+	if (r < 0)
+		return r;
 	checkpoint_args(ck, &args);
-	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
 	req.n_runtime_flags = gpu_flags_name(&args, flags);
 	req.runtime_flags = flags;
 	req.timeout_ms = ck->stop_signal ? settings_of(ck)->timeouts.stop / NSEC_PER_MSEC
@@ -472,10 +557,38 @@ void gpu_checkpoint(struct checkpoint *ck)
 	req.image_path = ck->image_path;
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
-	req.held = buf_bytes(&c->held);
+	req.held = buf_bytes(&ck->op.c->held);
+	if (ck->return_by) {
+		req.came_back = true;
+		req.last_order = ck->last_order;
+		req.last_answered = ck->order == AGENT_ORDER_NONE;
+		req.last_result = ck->last_result;
+		req.last_err = &ck->last_err;
+	}
+	return agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
+			     ck->stream_deadline, &ops, ck, err);
+}
+
+void gpu_checkpoint(struct checkpoint *ck)
+{
+	struct container *c = ck->op.c;
+	struct error err = ERROR_NULL;
+	int r = 0;
+
+	if (!c->cgroup.host)
+		r = error_reason(&err, REASON_CONTAINER_MISSING, -ENOENT,
+				 "the container has no cgroup of its own, so its processes cannot be "
+				 "told from others");
+	if (r == 0)
+		r = checkpoint_work_path(ck, &err);
+	if (r < 0) {
+		checkpoint_end(ck, r, &err);
+		return;
+	}
+	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
+	ck->stream_deadline = gpu_stream_deadline(c, ck->op.call);
 	c->checkpointing = ck;
-	r = agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
-			  gpu_stream_deadline(c, ck->op.call), &ops, ck, &err);
+	r = open_stream(ck, &err);
 	if (r < 0) {
 		c->checkpointing = NULL;
 		checkpoint_end(ck, r, &err);

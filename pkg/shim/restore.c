@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/containerd/events.pb-c.h"
 #include "api/containerd/task.pb-c.h"
@@ -18,6 +19,7 @@
 #include "cgroup/adopt.h"
 #include "oci/cgroup_path.h"
 #include "shim/gpu.h"
+#include "shim/remains.h"
 
 #define LAST_WORD_MAX (5 * NSEC_PER_SEC)
 
@@ -34,6 +36,8 @@ struct restore {
 	struct runtime_restore args;
 	struct runtime_call *call;
 	nsec_t order_start;
+	struct remains remains;
+	int hold; /* of the checkpoint; 0 = none */
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -48,13 +52,17 @@ static struct restore *restore_of(struct flow *f)
 static void agent_replied(void *data, const struct agent_reply *reply)
 {
 	struct restore *rs = data;
+	struct error err = ERROR_NULL;
 	int r;
 
 	if (reply->order == AGENT_ORDER_NONE)
 		return;
+	if (reply->order == AGENT_ORDER_ABORT) {
+		if (rs->call)
+			runtime_call_kill(rs->call);
+		return;
+	}
 	if (reply->order != AGENT_ORDER_RESTORE || rs->ordered) {
-		struct error err = ERROR_NULL;
-
 		(void)error_reason(&err, REASON_INTERNAL, -EPROTO,
 				   "order %d makes no sense in a restore", (int)reply->order);
 		agent_op_result(rs->agent, reply->order, err.code, &err, 0, 0);
@@ -66,7 +74,11 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 	r = PATH_PRINTF(rs->image_path, "%s", reply->image_path);
 	if (r == 0 && *reply->work_path)
 		r = PATH_PRINTF(rs->work_path, "%s", reply->work_path);
-	flow_resume(&rs->flow, r, NULL);
+	if (r == 0 && rs->c->intent.restore_from) {
+		r = gpu_hold_images(rs->image_path, &err);
+		rs->hold = r > 0 ? r : 0;
+	}
+	flow_resume(&rs->flow, r < 0 ? r : 0, &err);
 }
 
 /* The agent's verdict, at whatever step we are. */
@@ -197,6 +209,8 @@ static int step_restore(struct flow *f, struct error *err)
 	rs->args.console_socket = stdio_console(&c->init.io);
 	rs->args.no_pivot = c->options.no_pivot_root;
 	rs->args.deadline = time_add(time_now(), c->shim->settings.timeouts.criu_restore);
+	if (ttrpc_call_deadline(rs->op->call) < rs->args.deadline)
+		rs->args.deadline = ttrpc_call_deadline(rs->op->call);
 	rs->args.no_cuda_plugin = rs->with_agent;
 	rs->args.cgroup_root = cgroup_root(c, cgroup, sizeof(cgroup));
 	stdio_child(&c->init.io, &io);
@@ -221,16 +235,27 @@ static void removed(void *data, int r, const struct error *err, struct bytes out
 	flow_resume(&rs->flow, r, err);
 }
 
+static void cleared(struct remains *m)
+{
+	struct restore *rs = container_of(m, struct restore, remains);
+	struct error err = ERROR_NULL;
+	int r = runtime_delete(&rs->c->rt, true, removed, rs, &err);
+
+	if (r < 0)
+		flow_resume(&rs->flow, r, &err);
+}
+
 /* Nothing half restored may live on, least of all without its GPU memory. */
 static int undo_restore(struct flow *f, struct error *err)
 {
 	struct restore *rs = restore_of(f);
-	int r;
 
+	(void)err;
 	rs->c->init.pid = 0;
 	reaper_release(&rs->c->init.hold);
-	r = runtime_delete(&rs->c->rt, true, removed, rs, err);
-	return r < 0 ? r : FLOW_WAIT;
+	remains_clear(&rs->remains, rs->c->shim->loop, &rs->c->rt, rs->work_path,
+		      &rs->c->shim->cgroups, rs->c->bundle.cgroups_path, cleared);
+	return FLOW_WAIT;
 }
 
 static int step_attach(struct flow *f, struct error *err)
@@ -326,6 +351,8 @@ static void done(struct flow *f, int r, const struct error *err)
 		op_fail(rs->op, err);
 	}
 	container_unref(c);
+	if (rs->hold)
+		(void)close(rs->hold);
 	free(rs);
 }
 

@@ -100,10 +100,21 @@ static int send_message(struct agent_op *op, const ProtobufCMessage *msg)
 	return r < 0 ? r : grpc_stream_send(op->stream, buf_bytes(&packed));
 }
 
+static Kybernate__Agent__V1__Error *make_error(const struct error *err,
+					       Kybernate__Agent__V1__Error *buf)
+{
+	kybernate__agent__v1__error__init(buf);
+	buf->reason = (Kybernate__Agent__V1__Reason)err->reason;
+	buf->message = (char *)error_text(err);
+	return buf;
+}
+
 static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 {
 	Kybernate__Agent__V1__CheckpointRequest m = KYBERNATE__AGENT__V1__CHECKPOINT_REQUEST__INIT;
 	Kybernate__Agent__V1__CheckpointOptions o = KYBERNATE__AGENT__V1__CHECKPOINT_OPTIONS__INIT;
+	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
+	Kybernate__Agent__V1__Error error;
 	struct common c = { .buf = "" };
 
 	m.container_id = text(req->container_id);
@@ -122,6 +133,15 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	o.n_runtime_flags = req->n_runtime_flags;
 	o.held = binary(req->held);
 	m.options = &o;
+	m.resume = req->came_back;
+	m.resume_order = (Kybernate__Agent__V1__Order)req->last_order;
+	if (req->last_answered) {
+		result.order = m.resume_order;
+		result.ok = req->last_result == 0;
+		if (req->last_result < 0)
+			result.error = make_error(req->last_err, &error);
+		m.result = &result;
+	}
 	return send_message(op, &m.base);
 }
 
@@ -306,6 +326,28 @@ static int connect_to_agent(void *arg)
 	return r < 0 ? r : fd;
 }
 
+/* The stream has ended without a verdict: refused before an operation began ("REASON: message"), or
+ * broken. */
+static int take_status(struct agent_op *op, const struct grpc_status *status)
+{
+	const char *colon = strstr(status->text, ": ");
+	char name[64] = "";
+	enum reason reason;
+
+	if (colon && (size_t)(colon - status->text) < sizeof(name))
+		memcpy(name, status->text, (size_t)(colon - status->text));
+	reason = reason_from_name(name);
+	if (reason != REASON_NONE)
+		return error_reason(&op->err, reason, -EREMOTEIO, "%s", colon + 2);
+	return error_reason(&op->err,
+			    status->code == RPC_DEADLINE_EXCEEDED ? REASON_TIMEOUT
+								  : REASON_AGENT_UNAVAILABLE,
+			    status->code == RPC_UNAVAILABLE ? -EPIPE : -EREMOTEIO,
+			    "the node agent: %s (%s)",
+			    status->text[0] ? status->text : "the stream ended",
+			    rpc_code_name(status->code));
+}
+
 static void ended(struct grpc_stream *stream, void *arg, const struct grpc_status *status)
 {
 	struct agent_op *op = arg;
@@ -318,14 +360,8 @@ static void ended(struct grpc_stream *stream, void *arg, const struct grpc_statu
 					  "the socket %s is served by uid %u, which is not the agent's",
 					  op->addr.sun_path, op->foreign);
 	}
-	if (!op->over) {
-		op->result = error_reason(&op->err, REASON_AGENT_UNAVAILABLE, -EREMOTEIO,
-					  "the node agent: %s (%s)",
-					  status->text[0] ? status->text : "the stream ended",
-					  rpc_code_name(status->code));
-		if (status->code == RPC_DEADLINE_EXCEEDED)
-			op->err.reason = REASON_TIMEOUT;
-	}
+	if (!op->over)
+		op->result = take_status(op, status);
 	op->ops->ended(op->data, op->result, &op->err);
 	job_put_off(op->loop, &op->free_job, free_later);
 }
@@ -373,15 +409,6 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *path,
 	}
 	*ret = op;
 	return 0;
-}
-
-static Kybernate__Agent__V1__Error *make_error(const struct error *err,
-					       Kybernate__Agent__V1__Error *buf)
-{
-	kybernate__agent__v1__error__init(buf);
-	buf->reason = (Kybernate__Agent__V1__Reason)err->reason;
-	buf->message = (char *)error_text(err);
-	return buf;
 }
 
 void agent_op_result(struct agent_op *op, enum agent_order order, int r, const struct error *err,

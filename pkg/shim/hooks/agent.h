@@ -23,6 +23,7 @@ enum agent_order {
 	AGENT_ORDER_RESTORE = 5,
 	AGENT_ORDER_FREEZE = 6,
 	AGENT_ORDER_RELEASE = 7,
+	AGENT_ORDER_ABORT = 8,
 };
 
 enum agent_kind { AGENT_CHECKPOINT, AGENT_RESTORE, AGENT_SUSPEND };
@@ -49,6 +50,13 @@ struct agent_request {
 	const char *image_path, *work_path, *checkpoint_ref;
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
+
+	/* A checkpoint that has begun under an agent that is no more. */
+	bool came_back;
+	enum agent_order last_order; /* that was given */
+	bool last_answered;          /* it has been carried out: */
+	int last_result;
+	const struct error *last_err;
 
 	/* Restore */
 	bool prepare;
@@ -79,8 +87,8 @@ struct agent_ops {
 	void (*reply)(void *data, const struct agent_reply *reply);
 	/*
 	 * The operation is over at the agent: r = 0, or negative with err: what the agent said, or
-	 * REASON_AGENT_UNAVAILABLE when it could not be reached or the stream broke. Called once;
-	 * the op is freed after it.
+	 * REASON_AGENT_UNAVAILABLE when it could not be reached or the stream broke; r is -EPIPE then
+	 * and never else. Called once; the op is freed after it.
 	 */
 	void (*ended)(void *data, int r, const struct error *err);
 };

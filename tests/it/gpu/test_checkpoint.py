@@ -362,7 +362,8 @@ def test_killed_while_it_is_checkpointed(gworld, gpu, start_agent, world):
 
 
 def test_agent_killed_while_it_saves(gworld, gpu, start_agent):
-    """The shim hears of it at once, undoes its half, and says so."""
+    """The shim hears of it at once; when no other agent comes, it undoes its half, and says so."""
+    gworld.write_config('[timeouts]\nagent_return = "1s"\n')
     agent = start_agent(gworld.agent_dir)
     container = gworld.running()
     container.pause()

@@ -31,6 +31,7 @@ _STREAMS = {"CreateCheckpoint": pb.CreateCheckpointRequest,
             "ResumeContainer": pb.ResumeContainerRequest}
 _CONFIG = """socket = "{dir}/agent.sock"
 store = "{dir}/store"
+journal = "{dir}/journal"
 containerd = "{containerd}"
 worker = "{worker}"
 libcuda = "{libcuda}"

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an agent that died has left half done, taken up by the next one. Each record of the journal
+ * becomes an operation again, which waits for its shim: that one has kept the container as it was
+ * and comes back by itself. Then
+ *
+ *	- a dump that has succeeded, or does so now, is finished, as if nothing had happened;
+ *	- everything else is taken back: CRIU lets go, the container is thawed, every CUDA process
+ *	  is RUNNING again, whatever state it is found in. What is in the store unsealed goes.
+ *
+ * When the shim does not come, because it has died too or has given up, the same is done without
+ * it. A checkpoint into the store is always taken back, unless it is sealed: the operator's call
+ * that asked for it, and knew what belongs into it, has died with the agent.
+ */
+#ifndef KYB_CHECKPOINT_REVIVE_H
+#define KYB_CHECKPOINT_REVIVE_H
+
+#include "checkpoint/operation.h"
+
+/* Takes up all that the journal holds. To be called once, before shims are served. */
+int revive_all(struct node *node, struct error *err);
+
+/* Is a checkpoint of this ref among them? For store_clean(); data is the node. */
+bool revive_keeps(void *data, const char *ref);
+
+/*
+ * The shim of an operation is back (req->resume); answered: the result r, err of its last order is
+ * known, else operation_order_done() follows. Returns 0, or negative with err when no operation of
+ * a former agent waits for this shim (AGENT_UNAVAILABLE: what there was has been undone).
+ */
+int revive_claim(struct node *node, const struct operation_request *req,
+		 const struct operation_host *host, void *host_data, bool answered, int r,
+		 const struct error *result, struct operation **ret, struct error *err);
+
+#endif

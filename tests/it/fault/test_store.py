@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places that are full, read-only or out of inodes, callers without patience, and many at once."""
+import contextlib
+import os
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+
+from gpu.conftest import Workload, group_config
+from gpu.test_checkpoint import options, state_of
+from kyb import ttrpc
+from kyb.wait import until
+
+from .stage import AGENT, SHIM
+
+pytestmark = pytest.mark.criu
+
+
+@contextlib.contextmanager
+def tmpfs(folder, how):
+    """A small file system at folder."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,{how}", "kyb-test", str(folder)],
+                   check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path):
+    """Until nothing more goes in."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with contextlib.suppress(OSError):
+        while os.write(fd, b"x" * 4096):
+            pass
+    os.close(fd)
+
+
+def remount(folder, how):
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
+def well(gpu, agent, container):
+    """It computes on, and nobody has anything left to do."""
+    assert container.status == "RUNNING"
+    container.workload.goes_on()
+    assert state_of(gpu, container) in (None, "RUNNING")
+    until(lambda: not agent.call("Status").operations, 10)
+    assert not os.listdir(agent.dir / "journal")
+
+
+@pytest.fixture(name="place")
+def _place(gworld, gpu, start_agent):
+    """(agent, container)"""
+    gworld.write_config(SHIM)
+    agent = start_agent(gworld.agent_dir, more=AGENT + group_config(gpu))
+    return agent, gworld.running()
+
+
+# --- where the images go ---
+
+@pytest.mark.parametrize("how", ["size=1M", "nr_inodes=6", "size=64M,ro"],
+                         ids=["full", "no-inodes", "read-only"])
+def test_image_folder(gworld, gpu, place, how):
+    """CRIU fails in the middle, or cannot begin: everything is taken back."""
+    agent, container = place
+    with tmpfs(gworld.world.dir / "small", how.replace(",ro", "")) as folder:
+        if how.endswith(",ro"):
+            remount(folder, "ro")
+        with pytest.raises(ttrpc.Error) as caught:
+            container.checkpoint(folder, options())
+        assert caught.value.message.split(":")[0] in ("STORE_FULL", "STORE_FAILED",
+                                                      "CRIU_DUMP_FAILED")
+        well(gpu, agent, container)
+    container.checkpoint(gworld.image("after"), options())
+    well(gpu, agent, container)
+
+
+def test_full_when_it_is_sealed(gworld, gpu, place):
+    """The dump has just fitted; for its description there is no room."""
+    agent, container = place
+    with tmpfs(gworld.world.dir / "small", "size=64M") as folder:
+        rule = gpu.fault(call="restore", hang=True)  # after the dump, before the seal
+        call = container.task.send("Checkpoint", id=container.id, path=str(folder),
+                                   options=options())
+        gpu.wait_held(rule)
+        fill(folder / "core-ballast.img")  # a name like the others
+        gpu.release()
+        gpu.clear()
+        with pytest.raises(ttrpc.Error, match="STORE_FULL"):
+            ttrpc.answer(call, 30)
+        well(gpu, agent, container)
+
+
+# --- the journal ---
+
+@pytest.mark.parametrize("how", ["size=32k", "ro"], ids=["full", "read-only"])
+def test_journal(gworld, gpu, start_agent, how):
+    """What cannot be written down is not begun."""
+    agent_dir = gworld.agent_dir
+    with tmpfs(agent_dir / "journal", "size=1M" if how == "ro" else how) as folder:
+        agent = start_agent(agent_dir)
+        container = gworld.running()
+        fill(folder / "ballast.bad")
+        if how == "ro":
+            remount(folder, "ro")
+        with pytest.raises(ttrpc.Error) as caught:
+            container.checkpoint(gworld.image(), options())
+        assert caught.value.message.split(":")[0] in ("STORE_FULL", "STORE_FAILED")
+        assert gpu.log(call="lock") == []
+        container.workload.goes_on()
+        if how == "ro":
+            remount(folder, "rw")
+        (folder / "ballast.bad").unlink()
+        container.checkpoint(gworld.image("after"), options())
+        container.workload.goes_on()
+        agent.stop()
+
+
+# --- the store, by way of containerd ---
+
+@pytest.mark.parametrize("how", ["size=2M", "nr_inodes=12", "ro"],
+                         ids=["full", "no-inodes", "read-only"])
+def test_store(gnode, how):
+    gnode.agent.stop()
+    with tmpfs(gnode.agent.store, "size=64M" if how == "ro" else how) as folder:
+        gnode.agent.start()
+        container = gnode.running()
+        if how == "ro":
+            remount(folder, "ro")
+        outcome = gnode.checkpoint(container, leave=True)
+        assert outcome.reason in ("STORE_FULL", "STORE_FAILED", "CRIU_DUMP_FAILED",
+                                  "ROOTFS_FAILED"), outcome
+        container.workload.goes_on()
+        assert gnode.gpu.processes()[container.pid]["state"] in (None, "RUNNING")
+        if how == "ro":
+            remount(folder, "rw")
+        assert gnode.agent.refs() == []
+        until(lambda: [n for n in os.listdir(folder) if n != ".kybernate-store"] == [], 10,
+              "nothing is left in the store")
+        gnode.agent.stop()
+    gnode.agent.start()
+    assert gnode.checkpoint(container, leave=True).ok
+    container.workload.goes_on()
+
+
+@pytest.mark.parametrize("at", ["lock", "checkpoint", "restore"])
+def test_containerd_killed(gnode, at):
+    """It is nobody's fault but containerd's: container and operation go on."""
+    container = gnode.running()
+    rule = gnode.gpu.fault(call=at, hang=True)
+    updates = gnode.agent.stream("CreateCheckpoint", containerd_namespace=gnode.node.namespace,
+                                 container_id=container.id, checkpoint_ref="ck")
+    reader = threading.Thread(target=lambda: contextlib.suppress(grpc.RpcError) and
+                              _drain(updates))
+    reader.start()
+    gnode.gpu.wait_held(rule)
+    gnode.node.restart(9)
+    gnode.gpu.release()
+    gnode.gpu.clear()
+    reader.join(60)
+    until(lambda: not gnode.agent.call("Status").operations, 30)
+    container.workload.goes_on()
+    assert gnode.gpu.processes()[container.pid]["state"] == "RUNNING"
+    until(lambda: not [n for n in os.listdir(gnode.agent.store) if n.startswith(".new")], 10)
+    for ref in gnode.agent.refs():
+        gnode.agent.call("GetCheckpoint", checkpoint_ref=ref, verify=True)
+    assert gnode.checkpoint(container, "next", leave=True).ok
+    container.workload.goes_on()
+
+
+def _drain(updates):
+    try:
+        for _ in updates:
+            pass
+    except grpc.RpcError:
+        pass
+
+
+# --- callers without patience ---
+
+def test_deadline_of_the_call_during_the_dump(gworld, gpu, start_agent, world):
+    """The runtime is ended at the deadline that containerd's client has set, not at ours."""
+    agent = start_agent(gworld.agent_dir)
+    fake = world.fake_runtime()
+    container = gworld.running(options=world.options(binary_name=str(fake.path)))
+    fake.hold("checkpoint")
+    begun = time.monotonic()
+    call = container.task.send("Checkpoint", 2, id=container.id, path=str(gworld.image()),
+                               options=options())
+    with pytest.raises(ttrpc.Error, match="TIMEOUT|deadline"):
+        ttrpc.answer(call, 30)
+    assert time.monotonic() - begun < 10
+    fake.release("checkpoint")
+    well(gpu, agent, container)
+
+
+def test_interrupted_during_the_dump(gnode):
+    """kybernatectl's Ctrl-C: the dump is ended, not waited for."""
+    runtime = gnode.node.dir / "slow"
+    real = next(p for p in ("/usr/sbin/runc", "/usr/bin/runc") if os.path.exists(p))
+    runtime.write_text(f'#!/bin/sh\nfor a; do [ "$a" = checkpoint ] && exec sleep 60; done\n'
+                       f'exec {real} "$@"\n', encoding="ascii")
+    runtime.chmod(0o755)
+    from kyb import protos  # pylint: disable=import-outside-toplevel
+    container = gnode.running(options=protos.pack(
+        protos.RUNC_OPTIONS, protos.options.Runc(binary_name=str(runtime))))
+    updates = gnode.agent.stream("CreateCheckpoint", containerd_namespace=gnode.node.namespace,
+                                 container_id=container.id, checkpoint_ref="ck")
+    for update in updates:
+        if update.phase == 5:  # CRIU_DUMP
+            break
+    time.sleep(0.2)
+    begun = time.monotonic()
+    updates.cancel()
+    until(lambda: not gnode.agent.call("Status").operations, 10, "it is undone")
+    assert time.monotonic() - begun < 5
+    container.workload.goes_on()
+    assert gnode.agent.refs() == []
+
+
+# --- many ---
+
+def test_many_at_once(gworld, gpu, start_agent, request):
+    """Only so many dumps at a time, and every one comes to its turn."""
+    count = 50 if request.config.getoption("--faults") == "full" else 6
+    agent = start_agent(gworld.agent_dir, more='[limits]\ncriu = 3\n' + group_config(gpu))
+    args = ["gpu-counter", "--vram", "1M", "--interval", "200", "--status", "/var/state"]
+    containers = [gworld.running(args) for _ in range(count)]
+    most, stop = [0], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            phases = [o.phase for o in agent.call("Status").operations]
+            del phases
+            running = sum(1 for c in containers if list(
+                (c.bundle / "work").resolve().glob("criu-work/dump.log")))
+            most[0] = max(most[0], running)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
+                             options=options()) for n, c in enumerate(containers)]
+        for call in calls:
+            ttrpc.answer(call, 300)
+    finally:
+        stop.set()
+        watcher.join()
+    for container in containers:
+        assert (gworld.world.dir / f"i{containers.index(container)}/kybernate.json").exists()
+        Workload(container.rootfs / "var/state").goes_on()
+    assert not agent.call("Status").operations
+
+
+def test_memory_limit(gworld, gpu, place):
+    """GPU memory that does not fit into the pod's limit is refused, or costs the workload only as
+    the kernel's OOM killer would; the agent and the others are well."""
+    agent, other = place
+    small = gworld.container(["gpu-counter", "--vram", "64M", "--interval", "50", "--status",
+                              "/var/state"], edit=lambda spec: spec["linux"].update(
+                                  resources={"memory": {"limit": 48 << 20}}))
+    small.run()
+    small.workload.ready()
+    with pytest.raises(ttrpc.Error) as caught:
+        small.checkpoint(gworld.image(), options())
+    assert caught.value.message.split(":")[0] == "MEM_LIMIT"
+    assert gpu.log(call="checkpoint") == []
+    small.workload.goes_on()
+    well(gpu, agent, other)
