@@ -65,6 +65,14 @@ struct creation *creation_find(struct agent *agent, const char *ns, const char *
 	return NULL;
 }
 
+/* The shim tells what containerd gave it, which has room for undoing: not the caller's patience. */
+static uint64_t left_ms(nsec_t deadline)
+{
+	nsec_t now = time_now();
+
+	return deadline > now + NSEC_PER_MSEC ? (deadline - now) / NSEC_PER_MSEC : 1;
+}
+
 void creation_describe(const struct creation *c, struct operation_request *req)
 {
 	req->exit = c->exit;
@@ -73,6 +81,8 @@ void creation_describe(const struct creation *c, struct operation_request *req)
 	req->parent_chain_id = c->parent;
 	if (c->container->runtime)
 		req->runtime_type = c->container->runtime->name;
+	if (!c->ready)
+		req->timeout_ms = left_ms(c->deadline);
 }
 
 struct report *creation_report(struct creation *c)

@@ -8,7 +8,8 @@
 
 #include "agent/test-rig.h"
 
-static void begin_create(struct rig *r, struct client_call *c, const char *ref)
+static void begin_create_for(struct rig *r, struct client_call *c, const char *ref,
+			     uint64_t timeout_ms)
 {
 	Kybernate__Agent__V1__CreateCheckpointRequest req =
 		KYBERNATE__AGENT__V1__CREATE_CHECKPOINT_REQUEST__INIT;
@@ -16,7 +17,13 @@ static void begin_create(struct rig *r, struct client_call *c, const char *ref)
 	req.containerd_namespace = (char *)RIG_NS;
 	req.container_id = (char *)"web";
 	req.checkpoint_ref = (char *)ref;
+	req.timeout_ms = timeout_ms;
 	client_begin(r, c, "CreateCheckpoint", &req.base);
+}
+
+static void begin_create(struct rig *r, struct client_call *c, const char *ref)
+{
+	begin_create_for(r, c, ref, 0);
 }
 
 static Kybernate__Agent__V1__Status last_status(const struct client_call *c, char *ref, size_t size)
@@ -77,6 +84,29 @@ static void a_checkpoint_is_made(void **state)
 			 KYBERNATE__AGENT__V1__STATUS__STATUS_OK);
 	assert_string_equal(ref, "my-ref");
 	assert_true(rig_has(r, "my-ref"));
+	rig_is_idle(r);
+	client_done(&c);
+	shim_done(&s);
+}
+
+/* containerd gives the shim more, for undoing; what the caller asked for ends the operation. */
+static void a_callers_patience_is_that_of_the_operation(void **state)
+{
+	struct rig *r = *state;
+	struct client_call c;
+	struct rig_shim s;
+
+	with_shim(r, &s);
+	s.hold_order = ORDER_DUMP;
+	begin_create_for(r, &c, "my-ref", 500);
+	UNTIL(r, s.held == ORDER_DUMP);
+	UNTIL(r, strstr(s.log, "abort"));
+	shim_answer(r, &s, false);
+	UNTIL(r, s.call.ended);
+	containerd_answers(r, RPC_UNKNOWN);
+	UNTIL(r, c.ended);
+	assert_non_null(strstr(c.text, "TIMEOUT"));
+	assert_false(rig_has(r, "my-ref"));
 	rig_is_idle(r);
 	client_done(&c);
 	shim_done(&s);
@@ -317,6 +347,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_open, rig_close)
 		T(a_checkpoint_is_made),
+		T(a_callers_patience_is_that_of_the_operation),
 		T(an_operation_outlives_containerds_call),
 		T(a_failure_of_the_shim_is_told_with_its_reason),
 		T(a_caller_who_leaves_ends_it),
