@@ -56,7 +56,7 @@ def wait_for(condition, timeout=10.0, what="condition"):
 class FakeGpu:
     """A daemon of its own in a temporary folder. Keyword arguments: gpus, memory, name, node,
     driver_version, branch, and whatever --set takes (persistence, context, cuinit_ms,
-    not_cuda_code, lock_expires); config: a dict for --config; dir: folder for the socket."""
+    not_cuda_code, lock_expires, lock_outlives); config: a dict for --config; dir: folder for the socket."""
 
     def __init__(self, *, dir=None, config=None, **options):
         self.bin = bin_dir()

@@ -92,6 +92,23 @@ def test_a_hang_whose_caller_dies(gpu, caller):
     assert caller.state(t.pid) == "CHECKPOINTED"
 
 
+@pytest.mark.parametrize("outlives", [0, 1])
+def test_a_lock_whose_caller_dies_while_a_kernel_runs(gpu, caller, outlives):
+    """A real driver was seen to do either: take it back, or leave the process locked."""
+    gpu.set("lock_outlives", outlives)
+    t = Shell(gpu, "init", "alloc 4", "kernel 600")
+    other = Caller(gpu)
+    other.begin("lock", t.pid)
+    wait_for(lambda: gpu.log(call="lock") and gpu.log(call="lock")[-1].get("execute"), 5)
+    other.kill()
+    # Asked while the lock still waits; answered when it is through.
+    assert caller.state(t.pid) == ("LOCKED" if outlives else "RUNNING")
+    if not outlives:
+        assert caller.call("lock", t.pid).name == "SUCCESS"
+    assert caller.call("unlock", t.pid).name == "SUCCESS"
+    assert t.do("check") == "0"
+
+
 def test_the_caller_crashes(gpu, caller):
     t = Shell(gpu, "init", "alloc 4")
     gpu.fault("lock", crash=True, count=1)

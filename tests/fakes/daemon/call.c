@@ -258,7 +258,11 @@ int call_done(struct session *helper, const struct fg_msg *m)
 		}
 	} else if (helper->process && helper->serves == FG_CALL_LOCK &&
 		   m->arg[0] == FG_SUCCESS) {
-		helper->process->state = FG_RUNNING; /* it undoes the lock that nobody waits for */
+		/* A real driver was seen to do either with a lock that nobody waits for. */
+		if (helper->srv->settings.lock_outlives)
+			answer.type = FG_ACK;
+		else
+			helper->process->state = FG_RUNNING; /* it undoes it */
 	}
 	session_send(helper, &answer);
 	return 0;

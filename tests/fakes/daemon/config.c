@@ -26,6 +26,7 @@ static const struct setting {
 	{ "cuinit_ms", offsetof(struct settings, cuinit_ms), 0, 600000 },
 	{ "not_cuda_code", offsetof(struct settings, not_cuda), FG_NOT_INITIALIZED, 999 },
 	{ "lock_expires", offsetof(struct settings, lock_expires), 0, 1 },
+	{ "lock_outlives", offsetof(struct settings, lock_outlives), 0, 1 },
 	{ "pool", offsetof(struct settings, pool), 0, MEMORY_MAX },
 };
 
@@ -195,7 +196,7 @@ static int usage(void)
 	     "  --node N               makes the UUIDs differ from another node's (0)\n"
 	     "  --driver-version TEXT  as NVML tells it (one that suits the branch)\n"
 	     "  --set NAME=VALUE       branch, persistence, context, cuinit_ms, not_cuda_code,\n"
-	     "                         lock_expires, pool\n"
+	     "                         lock_expires, lock_outlives, pool\n"
 	     "  --config FILE          JSON: those settings, driver_version, gpus\n"
 	     "  --verbose              log at debug level");
 	return 1;

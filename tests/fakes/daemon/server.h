@@ -19,18 +19,19 @@
 
 struct gpu {
 	struct fg_gpu_info info; /* info.used is what allocations take; see reserved */
-	uint64_t reserved;       /* taken by `fakegpuctl reserve`, by nobody's process */
+	uint64_t reserved;	 /* taken by `fakegpuctl reserve`, by nobody's process */
 };
 
 /* What `fakegpuctl set` can change and `reset` puts back. */
 struct settings {
-	uint64_t branch;       /* 550, 570, ... */
-	uint64_t persistence;  /* 0 or 1 */
-	uint64_t context;      /* bytes that a context takes on its GPU */
-	uint64_t cuinit_ms;    /* how long cuInit takes */
-	uint64_t not_cuda;     /* the code for a process without CUDA */
-	uint64_t lock_expires; /* 1: Lock on a stopped process ends at its time-out */
-	uint64_t pool;         /* bytes of freed VRAM whose pages are kept for the next owner */
+	uint64_t branch;	/* 550, 570, ... */
+	uint64_t persistence;	/* 0 or 1 */
+	uint64_t context;	/* bytes that a context takes on its GPU */
+	uint64_t cuinit_ms;	/* how long cuInit takes */
+	uint64_t not_cuda;	/* the code for a process without CUDA */
+	uint64_t lock_outlives; /* 1: a Lock whose caller was killed is not taken back */
+	uint64_t lock_expires;	/* 1: Lock on a stopped process ends at its time-out */
+	uint64_t pool;		/* bytes of freed VRAM whose pages are kept for the next owner */
 };
 
 struct config {
@@ -55,7 +56,7 @@ struct server {
 	struct settings settings;
 	struct gpu gpus[FG_GPUS_MAX];
 	unsigned int n_gpus;
-	struct list sessions;  /* struct session */
+	struct list sessions; /* struct session */
 	unsigned int n_sessions;
 	struct list processes; /* struct process */
 	struct list rules;     /* struct rule */
