@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gpu.conftest import COUNTER
 from kyb import cgroups, ttrpc
 from kyb.wait import until
 
@@ -58,6 +59,30 @@ def test_worker_dies_on_the_way_there(suspending, gpu, call, how):
     assert gpu.gpu()["used"] == 0
     container.resume()
     container.workload.goes_on()
+
+
+@pytest.mark.parametrize("outlives", [0, 1])
+def test_worker_dies_while_lock_waits_for_a_kernel(gworld, gpu, start_agent, outlives):
+    """A real driver was seen to take back such a lock, and to leave the process locked."""
+    gpu.set("lock_outlives", outlives)
+    agent = start_agent(gworld.agent_dir)
+    container = gworld.running([*COUNTER, "--kernel-ms", "1500"], annotations=SUSPEND)
+    old, step = worker_of(agent), container.workload.step
+    until(lambda: container.workload.step > step, 10, "another step")
+    time.sleep(0.4)  # the pause between steps is over
+    pause = container.task.send("Pause", id=container.id)
+    until(lambda: any(c.get("execute") and not c.get("end") for c in gpu.log(call="lock")), 10,
+          "the lock waits")
+    os.kill(old, signal.SIGKILL)
+    why = attempt(lambda: ttrpc.answer(pause, 40))
+    assert next_worker(agent, old)
+    if why is None:
+        container.resume()
+    else:
+        assert "WORKER_FAILED" in why or "CUDA_" in why, why
+    assert container.status == "RUNNING"
+    container.workload.goes_on()
+    assert gpu.processes()[container.pid]["state"] == "RUNNING"
 
 
 @pytest.mark.parametrize("call", ["restore", "unlock"])
