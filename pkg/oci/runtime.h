@@ -73,7 +73,7 @@ struct runtime_restore {
 	/*
 	 * NULL, or the container's cgroup (version 2) below the mount point, to be told to CRIU.
 	 * Otherwise it puts the processes into the cgroup that they were dumped in, and makes it anew:
-	 * runc before 1.2 and crun before 1.15 do not tell it (runc: criuApplyCgroups()).
+	 * runc before 1.2 and crun before 1.21 do not tell it (runc: criuApplyCgroups()).
 	 */
 	const char *cgroup_root;
 };

@@ -46,6 +46,21 @@ static int kill_exec(const struct process *p, unsigned int signo, struct error *
 	return 0;
 }
 
+static void killed(void *data, int r, const struct error *err, struct bytes output)
+{
+	struct op *op = data;
+	struct flow *f = NULL;
+
+	(void)output;
+	if (--op->p->kills == 0) {
+		f = op->p->kills_flow;
+		op->p->kills_flow = NULL;
+	}
+	op_end(op, r, err);
+	if (f)
+		flow_resume(f, 0, NULL);
+}
+
 /* Not in the lane: a kill must get through while anything else is under way. */
 void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 {
@@ -76,9 +91,10 @@ void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 		op_reply_empty(op);
 		return;
 	}
-	r = runtime_kill(&op->c->rt, req->signal, req->all, end_op, op, &err);
+	p->kills++;
+	r = runtime_kill(&op->c->rt, req->signal, req->all, killed, op, &err);
 	if (r < 0)
-		op_fail(op, &err);
+		killed(op, r, &err, bytes_of(NULL, 0));
 }
 
 /* --- Pause, Resume -------------------------------------------------------------------------- */

@@ -55,6 +55,22 @@ static int remove_at_runtime(struct delete *d, struct error *err)
 }
 
 /*
+ * The process can be gone, and its exit told, before the runtime's kill ends. Whoever asked for the
+ * kill is answered first: after Delete containerd closes the connection, and a Kill that fails for
+ * that fails the StopPodSandbox that it is a part of.
+ */
+static int step_await_kills(struct flow *f, struct error *err)
+{
+	struct process *p = delete_of(f)->p;
+
+	(void)err;
+	if (p->kills == 0)
+		return 0;
+	p->kills_flow = f;
+	return FLOW_WAIT;
+}
+
+/*
  * An init that was created but never started still runs, as far as the kernel is concerned: the
  * runtime kills it first, else its output would never end.
  */
@@ -175,9 +191,10 @@ static int step_tidy(struct flow *f, struct error *err)
 }
 
 static const struct flow_step steps[] = {
-	{ "kill", step_kill_created, NULL, NULL }, { "exit", step_await_exit, NULL, NULL },
-	{ "drain", step_drain, NULL, NULL },	   { "runtime", step_runtime, NULL, NULL },
-	{ "unmount", step_unmount, NULL, NULL },   { "tidy", step_tidy, NULL, NULL },
+	{ "kills", step_await_kills, NULL, NULL }, { "kill", step_kill_created, NULL, NULL },
+	{ "exit", step_await_exit, NULL, NULL },   { "drain", step_drain, NULL, NULL },
+	{ "runtime", step_runtime, NULL, NULL },   { "unmount", step_unmount, NULL, NULL },
+	{ "tidy", step_tidy, NULL, NULL },
 };
 
 static void publish_delete(const struct process *p)

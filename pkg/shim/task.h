@@ -80,6 +80,8 @@ struct process {
 	struct stdio io;
 	struct flow *io_flow; /* which flow waits for io */
 	struct list waiters;
+	unsigned int kills;       /* init: under way at the runtime */
+	struct flow *kills_flow;  /* waits until there is none */
 	void (*exit_hook)(struct process *p); /* told of the exit, inside the shim */
 	void *exit_data;
 	struct lane lane; /* verbs that must not overlap */

@@ -291,6 +291,19 @@ def test_delete_when_the_runtime_has_forgotten(world):
     assert container.delete().exit_status == 0
 
 
+def test_delete_lets_a_kill_be_answered(world):
+    """The process may be gone before the runtime's kill has ended. After Delete containerd closes
+    the connection; the Kill must not fail for that."""
+    container, fake = world.faked()
+    container.run()
+    fake.after("kill", "sleep 0.5")
+    killing = container.task.send("Kill", id=container.id, signal=9)
+    container.wait()
+    container.delete()
+    # Both answers travel on one connection, one after the other.
+    ttrpc.answer(killing, env.seconds(0.2))
+
+
 def test_deletes_at_once(world):
     container, fake = world.faked(["probe", "exit", "3"])
     container.run()
