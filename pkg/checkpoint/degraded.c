@@ -27,7 +27,7 @@ static void forget(const struct degraded *d)
 	struct error err = ERROR_NULL;
 
 	/* A new operation on the container has a record of its own by now. */
-	if (d->node->journal.fd >= 0 && !operation_find(d->node, d->ns, d->container_id) &&
+	if (journal_kept(&d->node->journal) && !operation_find(d->node, d->ns, d->container_id) &&
 	    journal_remove(&d->node->journal, d->ns, d->container_id, &err) < 0)
 		log_warning("the journal keeps a container that is well",
 			    F_STR("id", d->container_id), F_ERR(&err));

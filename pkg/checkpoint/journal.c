@@ -126,12 +126,16 @@ int journal_open(struct journal *ret, const char *path, struct error *err)
 
 	if (r < 0)
 		return fail(err, r, path);
-	r = file_read_line(AT_FDCWD, BOOT_ID, j.boot, sizeof(j.boot));
-	if (r < 0)
-		return fail(err, r, BOOT_ID);
 	j.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (j.fd < 0)
 		return fail(err, errno, path);
+	r = file_read_line(AT_FDCWD, BOOT_ID, j.boot, sizeof(j.boot));
+	if (r == 0 && !j.boot[0])
+		r = -EBADMSG;
+	if (r < 0) {
+		(void)close(j.fd);
+		return fail(err, r, BOOT_ID);
+	}
 	if (fstat(j.fd, &st) < 0)
 		r = fail(err, errno, path);
 	else if (st.st_uid != geteuid() || (st.st_mode & 077))
@@ -147,9 +151,9 @@ int journal_open(struct journal *ret, const char *path, struct error *err)
 
 void journal_close(struct journal *j)
 {
-	if (j->fd >= 0)
+	if (journal_kept(j))
 		(void)close(j->fd);
-	j->fd = -1;
+	*j = JOURNAL_NULL;
 }
 
 /* No id holds a comma: two containers never share a name, nor one with another's ".new". */

@@ -61,10 +61,16 @@ struct journal_record {
 	size_t n_devices;
 };
 
+/* All zero is none as well. */
 struct journal {
 	int fd;
-	char boot[64];
+	char boot[64]; /* "" = none is kept */
 };
+
+static inline bool journal_kept(const struct journal *j)
+{
+	return j->boot[0] != 0;
+}
 
 #define JOURNAL_NULL                                                                               \
 	(struct journal)                                                                           \

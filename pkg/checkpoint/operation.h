@@ -65,7 +65,7 @@ struct node {
 	nsec_t timeouts[PHASE_COUNT];
 	nsec_t operation_timeout; /* where the caller sets none; also the most he may set */
 	nsec_t shim_return; /* how long a shim may take to come back to an agent that restarted */
-	struct journal journal; /* fd -1: none is kept */
+	struct journal journal; /* may be none */
 	struct slots criu;
 	const struct seat_group *groups;
 	size_t n_groups;

@@ -13,8 +13,8 @@
 #define MEMORY_MAX ((size_t)1 << 20)
 
 /*
- * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor of
- * a resume: what has not come back can be resumed again, from wherever it is.
+ * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor
+ * of a resume: what has not come back can be resumed again, from wherever it is.
  */
 static const char *const kinds[] = { [OPERATION_CHECKPOINT] = "checkpoint",
 				     [OPERATION_SUSPEND] = "suspend" };
@@ -106,7 +106,7 @@ static int add_group(const struct gpu_group *g, struct arena *mem, struct journa
 
 static bool concerned(const struct operation *op)
 {
-	return op->node->journal.fd >= 0 && op->req.kind < ARRAY_SIZE(kinds) && kinds[op->req.kind];
+	return journal_kept(&op->node->journal) && op->req.kind < ARRAY_SIZE(kinds) && kinds[op->req.kind];
 }
 
 int record_write(struct operation *op, const char *phase, struct error *err)

@@ -213,7 +213,8 @@ static int undo_dump(struct flow *f, struct error *err)
 	struct operation *op = operation_of_flow(f);
 	struct freezer_state state;
 
-	if (op->revived_held || op->host_lost || !op->cgroup.host || freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
+	if (op->revived_held || op->host_lost || !op->cgroup.host ||
+	    freezer_state(&op->cgroup, &state, NULL) < 0 || !state.self)
 		return 0;
 	return operation_order(op, ORDER_THAW, err);
 }
@@ -387,7 +388,7 @@ static void replay(void *data, const struct journal_record *rec)
 
 int revive_all(struct node *node, struct error *err)
 {
-	return node->journal.fd < 0 ? 0 : journal_replay(&node->journal, replay, node, err);
+	return !journal_kept(&node->journal) ? 0 : journal_replay(&node->journal, replay, node, err);
 }
 
 bool revive_keeps(void *data, const char *ref)

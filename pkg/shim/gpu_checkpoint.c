@@ -471,7 +471,7 @@ static void call_again(struct timer *t)
 /* Is there something to wait for? Before the first order nothing has been touched. */
 static bool wait_for_agent(struct checkpoint *ck, int r)
 {
-	nsec_t now = time_now();
+	nsec_t now = time_now(), pause;
 
 	if (r != -EPIPE || ck->last_order == AGENT_ORDER_NONE)
 		return false;
@@ -481,9 +481,10 @@ static bool wait_for_agent(struct checkpoint *ck, int r)
 		ck->return_by = time_add(now, settings_of(ck)->timeouts.agent_return);
 		ck->pause = BACKOFF(RETURN_PAUSE_FIRST, RETURN_PAUSE_MAX);
 	}
-	if (now >= ck->return_by)
+	pause = backoff_next(&ck->pause);
+	if (now + pause >= ck->return_by)
 		return false;
-	timer_set(loop_of(ck), &ck->call_again, now + backoff_next(&ck->pause), call_again);
+	timer_set(loop_of(ck), &ck->call_again, now + pause, call_again);
 	return true;
 }
 

@@ -77,13 +77,12 @@ static void remove_yards(const char *work_path)
 static bool kill_all(const struct remains *m)
 {
 	struct cgroup_pids pids;
-	bool any;
+	bool any = false;
 
 	if (cgroup_pids(&m->cgroup, &pids, NULL) < 0)
 		return false;
 	for (size_t i = 0; i < pids.n; i++)
-		(void)kill(pids.pid[i], SIGKILL);
-	any = pids.n > 0;
+		any |= kill(pids.pid[i], SIGKILL) == 0;
 	cgroup_pids_free(&pids);
 	return any;
 }

@@ -29,8 +29,8 @@ struct remains {
 };
 
 /*
- * work_path: CRIU's. cgroups_path: of the spec, may be NULL. done() follows, from the loop, whatever could be done; the
- * log says what could not.
+ * work_path: CRIU's. cgroups_path: of the spec, may be NULL. done() follows, from the loop, whatever
+ * could be done; the log says what could not.
  */
 void remains_clear(struct remains *m, struct loop *loop, const struct runtime *rt,
 		   const char *work_path, const struct cgroup_host *host, const char *cgroups_path,

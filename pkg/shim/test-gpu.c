@@ -167,6 +167,8 @@ static bool order(struct rig *r, enum agent_order what)
 	char images[PATH_MAX];
 
 	assert_int_equal(PATH_PRINTF(images, "%s/images", r->dir), 0);
+	/* A restore holds them while CRIU reads them. */
+	assert_int_equal(path_mkdirs(images, 0700), 0);
 	begin_order(what, images);
 	UNTIL(r, agent.results);
 	assert_int_equal(agent.results, 1);

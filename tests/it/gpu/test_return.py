@@ -212,3 +212,23 @@ def test_degraded_container_is_remembered(gworld, gpu, start_agent):
     gpu.clear()
     come_back(agent, gpu, container)
     container.workload.goes_on()
+
+
+@pytest.mark.parametrize("call", ["lock", "checkpoint"])
+def test_killed_while_it_suspends(gworld, gpu, agent, call):
+    """The shim undoes its half at once, the next agent the driver's."""
+    container = gworld.running(annotations={"kybernate.io/pause": "suspend"})
+    rule = gpu.fault(call=call, hang=True, after=True)
+    pause = container.task.send("Pause", id=container.id)
+    gpu.wait_held(rule)
+    crash(agent)
+    gpu.clear()
+    with pytest.raises(ttrpc.Error, match="AGENT_UNAVAILABLE"):
+        ttrpc.answer(pause, 30)
+    come_back(agent, gpu, container)
+    assert container.status == "RUNNING"
+    container.workload.goes_on()
+    container.pause()
+    assert gpu.gpu()["used"] == 0
+    container.resume()
+    container.workload.goes_on()
