@@ -209,7 +209,8 @@ static int setup(void **state)
 	assert_int_equal(signals_open(f.loop, &f.signals, signos, caught), 0);
 	assert_int_equal(cgroup_host_open(&f.cgroups, CGROUP_V2, f.cgroup, f.proc, NULL), 0);
 	f.bulk = (struct bulk_env){ .loop = f.loop, .reaper = &f.reaper };
-	f.node = (struct node){ .loop = f.loop,
+	f.node = (struct node){ .journal = JOURNAL_NULL,
+				.loop = f.loop,
 				.worker = fake_worker_of(&f.worker),
 				.bulk = &f.bulk,
 				.cgroups = &f.cgroups,

@@ -31,6 +31,17 @@ static bool number_of(const struct bundle *b, size_t i, dev_t *ret)
 	return true;
 }
 
+/* A privileged container may have the host's own /dev, which is not ours to fill. n: of path, up to
+ * the name and with the slash in front. */
+static bool is_hosts(int dir, const char *path, size_t n)
+{
+	char folder[PATH_MAX];
+	struct stat its, hosts;
+
+	return PATH_PRINTF(folder, "%.*s", (int)n, path) == 0 && fstat(dir, &its) == 0 &&
+	       stat(folder, &hosts) == 0 && its.st_dev == hosts.st_dev && its.st_ino == hosts.st_ino;
+}
+
 /* The container runs already, and what is in its /dev is its own: no link of it is followed, and
  * what is there stays as it is. */
 static int make_node(int root, const char *path, dev_t number)
@@ -49,6 +60,8 @@ static int make_node(int root, const char *path, dev_t number)
 	dir = path_open_beneath(root, folder, O_PATH | O_DIRECTORY);
 	if (dir < 0)
 		return dir;
+	if (is_hosts(dir, path, (size_t)(name - folder)))
+		return 0;
 	mask = umask(0); /* rather than a chmod, which could be led elsewhere */
 	r = mknodat(dir, name, NODE_MODE, number) < 0 && errno != EEXIST ? -errno : 0;
 	(void)umask(mask);
