@@ -292,8 +292,9 @@ class Caller:
     """A process that calls the checkpoint API, as a worker does. Replaced when it had to be
     killed."""
 
-    def __init__(self, gpu, init=True, library=None, **kwargs):
+    def __init__(self, gpu, init=True, library=None, program="cuda-call", **kwargs):
         self.gpu, self.init = gpu, init
+        self.program = program
         self.library = str(library or gpu.libcuda)
         self._kwargs = kwargs
         self._lines = None
@@ -304,7 +305,7 @@ class Caller:
 
     def _alive(self):
         if self._lines is None or self._lines.child.poll() is not None:
-            self._lines = Lines(self.gpu.spawn("cuda-call", self.library, stdin=subprocess.PIPE,
+            self._lines = Lines(self.gpu.spawn(self.program, self.library, stdin=subprocess.PIPE,
                                                **self._kwargs))
             if self.init:
                 self._lines.ask("init")
