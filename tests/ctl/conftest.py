@@ -62,9 +62,11 @@ class Ctl:
         env.update(more)
         return env
 
-    def start(self, *args, **more):
+    def start(self, *args, through=(), **more):
+        """through: a command that ends in an exec of what follows. (No preexec_fn: that takes a
+        fork, which hangs beside gRPC's threads on some releases.)"""
         more.setdefault("env", self.env())
-        return subprocess.Popen([self.program, *args], stdin=subprocess.DEVNULL,
+        return subprocess.Popen([*through, self.program, *args], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
     def finish(self, process):

@@ -147,19 +147,15 @@ def test_as_another_user(agent, ctl, directory):
     os.chmod(ctl.socket, 0o600)
     shutil.copy(ctl.program, directory / "kybernatectl")  # where that user may go
 
-    def drop():
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
+    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     ctl.program = str(directory / "kybernatectl")
-    r = ctl("list", preexec_fn=drop)
+    r = ctl("list", through=drop)
     assert r.code == 5
     assert f"PERMISSION: {ctl.socket}: Permission denied\nhint: call as the user the agent runs " \
         "as: root" in r.err
     os.chmod(ctl.socket, 0o666)
     agent.answers["ListCheckpoints"] = lambda r, c: agent.pb.ListCheckpointsReply()
-    assert ctl("list", preexec_fn=drop).code == 0
+    assert ctl("list", through=drop).code == 0
 
 
 def test_a_full_backlog(agent_free_socket, ctl):

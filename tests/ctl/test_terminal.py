@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import struct
+import subprocess
 import termios
 import threading
 import time
@@ -59,13 +60,13 @@ class Terminal:
 
     def __init__(self, ctl, *args, columns=100, env=None):
         self.data = b""
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            try:
-                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-                os.execve(ctl.program, [ctl.program, *args], env or ctl.env())
-            finally:
-                os._exit(127)
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["setsid", "--ctty", ctl.program, *args], stdin=slave, stdout=slave, stderr=slave,
+            env=env or ctl.env())
+        self.pid = self._process.pid
+        os.close(slave)
 
     def read(self, until=None, timeout=60):
         """Reads until this text has come, or to the end."""

@@ -367,6 +367,6 @@ def test_options_on_both_sides_of_the_verb(agent, ctl):
 def test_closed_descriptors(agent, ctl, fd):
     """None of them becomes the agent's socket."""
     agent.answers["ListCheckpoints"] = lambda r, c: agent.pb.ListCheckpointsReply()
-    process = ctl.start("list", preexec_fn=lambda: os.close(fd))
+    process = ctl.start("list", through=["sh", "-c", f'exec {fd}<&-; exec "$@"', "sh"])
     process.communicate(timeout=60)
     assert process.returncode == (1 if fd == 1 else 0)

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -248,33 +249,36 @@ def test_without_driver(gworld, start_agent):
     container.workload.goes_on()
 
 
+# Who listens is what counts: the kernel notes the credentials of that moment.
+_IMPOSTOR = """
+import os, signal, socket, sys
+impostor = socket.socket(socket.AF_UNIX)
+impostor.bind(sys.argv[1])
+os.setresgid(1000, 1000, 1000)
+os.setresuid(1000, 1000, 1000)
+impostor.listen()
+print("listens", flush=True)
+signal.pause()
+"""
+
+
 def test_socket_of_another_user(gworld, world):
     """Whoever answers there is not believed to be the agent."""
-    import socket  # pylint: disable=import-outside-toplevel
     gworld.agent_dir.mkdir()
     path = gworld.agent_dir / "agent.sock"
     container = gworld.running()
-    child = os.fork()
-    if child == 0:  # who listens is what counts: the kernel notes the credentials of that moment
+    # Not a fork: it hangs beside gRPC's threads on some releases.
+    with subprocess.Popen([sys.executable, "-c", _IMPOSTOR, str(path)],
+                          stdout=subprocess.PIPE) as impostor:
         try:
-            impostor = socket.socket(socket.AF_UNIX)
-            impostor.bind(str(path))
-            os.setresgid(1000, 1000, 1000)
-            os.setresuid(1000, 1000, 1000)
-            impostor.listen()
-            signal.pause()
+            assert impostor.stdout.readline() == b"listens\n"
+            with pytest.raises(ttrpc.Error) as caught:
+                container.checkpoint(gworld.image(), options())
+            assert "PERMISSION" in caught.value.message
+            assert "uid 1000" in caught.value.message
+            container.workload.goes_on()
         finally:
-            os._exit(1)  # pylint: disable=protected-access
-    try:
-        until(path.exists)
-        with pytest.raises(ttrpc.Error) as caught:
-            container.checkpoint(gworld.image(), options())
-        assert "PERMISSION" in caught.value.message
-        assert "uid 1000" in caught.value.message
-        container.workload.goes_on()
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+            impostor.kill()
 
 
 def test_without_gpu_the_agent_is_not_asked(gworld, world):
