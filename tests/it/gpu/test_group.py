@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kyb import cgroups, protos, ttrpc
+from kyb import cgroups, procs, protos, ttrpc
 from kyb.agent import pb
 from kyb.wait import until
 
@@ -178,7 +178,9 @@ def test_late_cuinit_is_caught(gworld, gpu, start_agent):
     late = container.exec("e", ["gpu-counter", "--vram", "1M", "--interval", "10", "--init-signal",
                                 "--status", "/var/late"], env=container_env(container))
     late.start()
-    until(lambda: catches(late.pid, signal.SIGUSR1), what="the late one is ready for its signal")
+    # The OCI runtime's own init catches every signal, before it becomes the program.
+    until(lambda: procs.command(late.pid)[:1] == ["gpu-counter"] and
+          catches(late.pid, signal.SIGUSR1), what="the late one is ready for its signal")
     before = set(mine(gpu, container))
     rule = gpu.fault(call="lock", hang=True, count=1)
     pause = container.task.send("Pause", id=container.id)
