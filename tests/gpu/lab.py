@@ -391,6 +391,9 @@ class Node:
             f'device_paths = {json.dumps(nodes)}\n' for name, (nodes, uuids) in groups.items())
         (self.work / "agent.toml").write_text(_AGENT.format(
             run=self.run, work=self.work, bin=BIN, libcuda=self.driver.libcuda, groups=groups))
+        self._launch_agent()
+
+    def _launch_agent(self):
         self._daemon("agent", [BIN / "kybernate-agent", "--config", self.work / "agent.toml"])
 
         def serves():
@@ -398,6 +401,23 @@ class Node:
             return self.ctl("status", "-o", "json").ok
 
         self.deadline.until(serves, 30, "the agent answers")
+
+    def another_agent(self):
+        """In its place: one whose worker has not died yet, for each death doubles the pause before
+        the next start."""
+        old = self.processes["agent"]
+        old.send_signal(signal.SIGTERM)
+        old.wait(self.deadline.left(20))
+        self._launch_agent()
+        self.worker_ready()
+
+    def worker_ready(self):
+        """Until the worker has come (back): an operation that begins before is refused."""
+        def ready():
+            done = self.ctl("status", "-o", "json")
+            return done.ok and json.loads(done.out).get("driver_ok")
+
+        self.deadline.until(ready, 40, "the CUDA worker is ready")
 
     def gpus(self):
         return [d for d in self.driver.devices if re.search(r"nvidia\d+$", d)] or ["/dev/nvidia0"]
