@@ -88,6 +88,15 @@ int store_put(const struct store_work *w, const char *name, struct bytes content
 	      struct error *err);
 
 /*
+ * Begins to hash, in the background, what is being written to criu/, of which there will be about
+ * expected bytes; store_commit() with the same b then goes on from there. Nothing is lost when it
+ * fails, or ends before by itself: ops->done() tells, always of a failure. To be ended by
+ * bulk_release() when what is written will not be sealed, or will be written anew.
+ */
+int store_follow(const struct store_work *w, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
+
+/*
  * Seals it, in the background: b->ops->done() follows. m->ref is set to the work's. Nothing may
  * write to the directory any more. After a success the files lie in STORE/REF; after a failure
  * nothing is sealed and the work directory stays: commit again, or store_abort().
@@ -217,6 +226,10 @@ struct store_clean {
 int store_clean(struct store *s, struct store_clean *c, struct error *err);
 
 /* -- image directories anywhere -------------------------------------------------------------- */
+
+/* As store_follow(), before image_commit() in the same directory. */
+int image_follow(const struct bulk_env *env, int dirfd, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
 
 /*
  * Seals and verifies, in the background, the CRIU images in a directory that is not the store's:
