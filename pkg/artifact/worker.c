@@ -31,6 +31,7 @@
 
 /* Between two looks at what CRIU writes, when there was nothing new. */
 #define FOLLOW_PAUSE_MS 20
+#define FOLLOW_NICE     10
 
 struct worker {
 	struct hashing hashing;
@@ -219,10 +220,16 @@ static int serve(const char *program)
 	if (receive_job(&in, NULL, &job) < 0)
 		return EXIT_FAILURE;
 	if (job.op == PROTOCOL_FOLLOW) {
+		/*
+		 * CRIU goes first: the container stands still for as long as it works. Back again
+		 * may need a capability; without, what is left to hash is hashed politely.
+		 */
+		(void)setpriority(PRIO_PROCESS, 0, FOLLOW_NICE);
 		followed = start_following(&job);
 		if (receive_job(&in, followed, &job) < 0 ||
 		    (job.op != PROTOCOL_SEAL && job.op != PROTOCOL_SEAL_IMAGE))
 			return EXIT_FAILURE;
+		(void)setpriority(PRIO_PROCESS, 0, 0);
 		w.hashing.followed = followed;
 	}
 	do_job(&w, &job, &result);
