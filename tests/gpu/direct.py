@@ -316,10 +316,10 @@ class Container(lab.Container):
         """Returns whether it went as it must: in a moment."""
         if self.task is None:
             return True
-        with contextlib.suppress(OSError, Refused):
-            self.call("Kill", (3, int(signal.SIGKILL)), (4, True), patience=10)
         try:
-            self.gone(15)
+            if self.task in ("RUNNING", "PAUSED", "PAUSING"):
+                self.call("Kill", (3, int(signal.SIGKILL)), (4, True), patience=10)
+                self.gone(15)
             self.call("Delete", patience=10)
             went = True
         except (Failed, OSError, Refused):
@@ -434,15 +434,14 @@ class Node(lab.Node):
         name = dict(zip(args, args[1:]))["--id"]
         spec = json.loads(json.dumps(self.saved[ref]))
         spec["linux"]["cgroupsPath"] = f"/{lab.NAMESPACE}/{name}"
-        one = Container(self, name)
-        if one.bundle.exists():  # an earlier one was refused
-            with contextlib.suppress(KeyError):
-                self.containers.pop(name).delete()
+        self.containers[name] = one = Container(self, name)
+        one.launch(spec, pathlib.Path(f"{self.images(ref)}.root"))
+        done = _timed(one.run, self.images(ref))
+        if not done.ok:  # as containerd does; the name is free again
+            one.delete()
             shutil.rmtree(one.bundle)
             shutil.rmtree(self.work / "work" / name)
-        self.containers[name] = one
-        one.launch(spec, pathlib.Path(f"{self.images(ref)}.root"))
-        return _timed(one.run, self.images(ref))
+        return done
 
     def _suspend(self, name, timeout):
         return _timed(self.get(name).call, "Pause", patience=timeout)

@@ -520,6 +520,8 @@ class Node:
         return n
 
     def end_containers(self):
+        if "containerd" not in self.processes or self.processes["containerd"].poll() is not None:
+            return
         with contextlib.suppress(Failed):
             for name in self.ctr("containers", "ls", "-q").out.split():
                 self.ctr("tasks", "delete", "--force", name, timeout=10)
