@@ -9,6 +9,7 @@
  *	exec.c       Exec, Start of an exec              delete.c     Delete
  *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
  *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
+ *	orphan.c     what containerd has forgotten
  *	gpu_checkpoint.c, gpu_suspend.c, gpu.c  the GPU side, with the agent (hooks/)
  */
 #ifndef KYB_SHIM_TASK_H
@@ -111,6 +112,8 @@ struct container {
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
 	bool init_waits;  /* its exit is told once the last exec is gone */
+	struct timer orphan; /* looks whether its bundle is still there */
+	nsec_t orphan_pause;
 	unsigned int running_execs;
 	char *checkpoint; /* images to restore from, or NULL */
 	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
@@ -247,6 +250,12 @@ void exit_watch(struct process *p);
 void exit_keep(struct process *p);
 /* An exec that was counted as running was not started after all. */
 void exit_exec_gone(struct container *c);
+
+/* --- orphan.c ------------------------------------------------------------------------------- */
+
+/* Its init has exited: when its bundle goes without a Delete, it is dropped, without an event. A
+ * shim whose last container that was leaves. */
+void orphan_watch(struct container *c);
 
 /* --- shim.c --------------------------------------------------------------------------------- */
 

@@ -68,6 +68,20 @@ def children(pid):
     return found
 
 
+def descendants(pid):
+    """Children, and theirs, in far less time than a look at all of /proc takes."""
+    found, ahead = [], [pid]
+    while ahead:
+        for thread in pathlib.Path(f"/proc/{ahead.pop()}/task").glob("*/children"):
+            try:
+                text = thread.read_text(encoding="ascii")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            ahead += map(int, text.split())
+            found += map(int, text.split())
+    return found
+
+
 def working_below(folder):
     """Processes whose working directory is folder or below it: the shims of a test."""
     folder = str(folder)
