@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A container that containerd has forgotten, though its shim lives on with the rest of the pod:
- * containerd ended while it was being created, found it half made when it came back, had `delete`
- * clean up behind the shim's back, and removed the bundle. No Delete will ever name it (containerd
- * 1.6 to 2.x: core/runtime/v2/shim_load.go, cleanupAfterDeadShim). containerd's own shim keeps
- * what belongs to such a container for as long as the pod lives.
+ * What containerd has forgotten though the shim lives. It ended while a container was being created,
+ * found it half made when it came back, had `delete` clean up behind the shim's back, and removed
+ * the bundle: no Delete and no Shutdown will ever name it (containerd 1.6 to 2.x, shim_load.go).
+ * containerd's own shim keeps what belongs to such a container for as long as the pod lives, and
+ * a shim without a container for ever.
  */
 #include "shim/task.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,25 +20,24 @@
 
 static void look(struct timer *t);
 
-static void look_again(struct container *c)
+static void look_again(struct loop *loop, struct orphan *o, void (*next)(struct timer *t))
 {
-	timer_set(c->shim->loop, &c->orphan, time_now() + c->orphan_pause, look);
-	if (c->orphan_pause < LAST_PAUSE)
-		c->orphan_pause *= 2;
+	timer_set(loop, &o->timer, time_now() + o->pause, next);
+	if (o->pause < LAST_PAUSE)
+		o->pause *= 2;
 }
 
 /* In the lane of its init: no Delete is under way. */
 static void forget(struct op *op)
 {
 	struct container *c = op->c;
-	struct shim *shim = c->shim;
 
 	if (op->p->state != PROCESS_STOPPED) {
 		op_end(op, 0, NULL);
 		return;
 	}
 	if (access(c->path, F_OK) == 0 || errno != ENOENT) {
-		look_again(c);
+		look_again(c->shim->loop, &c->orphan, look);
 		op_end(op, 0, NULL);
 		return;
 	}
@@ -48,28 +48,47 @@ static void forget(struct op *op)
 	stdio_close(&op->p->io);
 	container_retire(c);
 	op_end(op, 0, NULL);
-	if (list_empty(&shim->containers) && shim->n_ops == 0)
-		shim_leave(shim); /* nobody knows of it any more */
 }
 
 static void look(struct timer *t)
 {
-	struct container *c = container_of(t, struct container, orphan);
+	struct container *c = container_of(t, struct container, orphan.timer);
 	struct op *op;
 
 	if (access(c->path, F_OK) == 0 || errno != ENOENT) {
-		look_again(c);
+		look_again(c->shim->loop, &c->orphan, look);
 		return;
 	}
 	op = op_new(sizeof(*op), NULL, &c->init);
 	if (op)
 		op_enter(op, forget);
 	else
-		look_again(c);
+		look_again(c->shim->loop, &c->orphan, look);
 }
 
 void orphan_watch(struct container *c)
 {
-	c->orphan_pause = FIRST_LOOK;
-	look_again(c);
+	c->orphan.pause = FIRST_LOOK;
+	look_again(c->shim->loop, &c->orphan, look);
+}
+
+static void look_at_own(struct timer *t)
+{
+	struct shim *shim = container_of(t, struct shim, orphan.timer);
+	char cwd[PATH_MAX];
+
+	if (!list_empty(&shim->containers))
+		return; /* the last to go sets the timer again */
+	if (getcwd(cwd, sizeof(cwd)) || errno != ENOENT) {
+		look_again(shim->loop, &shim->orphan, look_at_own);
+		return;
+	}
+	log_info("leaving: there is no container, and the bundle is gone");
+	shim_leave(shim);
+}
+
+void orphan_watch_shim(struct shim *shim)
+{
+	shim->orphan.pause = FIRST_LOOK;
+	look_again(shim->loop, &shim->orphan, look_at_own);
 }

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/path.h"
@@ -642,12 +643,29 @@ static void a_container_whose_bundle_is_gone_is_forgotten(void **state)
 
 	kill_init(db);
 	rig_event(r, 5, "/tasks/exit db db 137");
-	rig_run_for(r, 50 * NSEC_PER_MSEC);
-	assert_int_equal(PATH_PRINTF(away, "%s.away", db->path), 0);
-	assert_int_equal(rename(db->path, away), 0);
+	assert_int_equal(rig_delete(r, "db", "", NULL), RPC_OK);
+	rig_event(r, 6, "/tasks/delete db 137");
+	rig_events_end(r, 7);
+}
+
+/* ... and that was the only one, or there never was one. */
+static void a_shim_that_nobody_knows_leaves(void **state)
+{
+	struct rig *r = *state;
+	char here[PATH_MAX], own[PATH_MAX];
+
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(PATH_PRINTF(own, "%s/own", r->dir), 0);
+	assert_int_equal(mkdir(own, 0700), 0);
+	assert_int_equal(chdir(own), 0);
+	orphan_watch_shim(&r->shim);
 	clock_advance(16 * NSEC_PER_SEC);
-	UNTIL(r, r->shim.leave_by); /* it was the last */
-	rig_events_end(r, 6);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(r->shim.leave_by, 0);
+	assert_int_equal(rmdir(own), 0);
+	clock_advance(31 * NSEC_PER_SEC);
+	UNTIL(r, r->shim.leave_by);
+	assert_int_equal(chdir(here), 0);
 	timer_cancel(&r->shim.leave);
 }
 
@@ -699,6 +717,7 @@ int main(int argc, char **argv)
 		T(an_exit_that_does_not_come_is_not_waited_for_for_ever),
 		T(calls_that_come_after_a_delete_find_nothing),
 		T(a_container_whose_bundle_is_gone_is_forgotten),
+		T(a_shim_that_nobody_knows_leaves),
 		T(shutdown_waits_for_the_last_container),
 	};
 	int r = rig_main(argc, argv);

@@ -72,13 +72,14 @@ def descendants(pid):
     """Children, and theirs, in far less time than a look at all of /proc takes."""
     found, ahead = [], [pid]
     while ahead:
-        for thread in pathlib.Path(f"/proc/{ahead.pop()}/task").glob("*/children"):
-            try:
-                text = thread.read_text(encoding="ascii")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            ahead += map(int, text.split())
-            found += map(int, text.split())
+        tasks = f"/proc/{ahead.pop()}/task"
+        try:
+            texts = [pathlib.Path(tasks, thread, "children").read_text(encoding="ascii")
+                     for thread in os.listdir(tasks)]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ends, or one of its threads: the next look tells
+        ahead += map(int, " ".join(texts).split())
+        found += map(int, " ".join(texts).split())
     return found
 
 

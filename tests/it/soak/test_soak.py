@@ -301,7 +301,8 @@ class Soak:
     def settle(self):
         """Until only the elder is left."""
         try:
-            until(lambda: self.node.shims() == [self.elder.pid], 30)
+            # One that containerd has forgotten looks for its bundle now and then.
+            until(lambda: self.node.shims() == [self.elder.pid], 120)
         except Timeout:
             pytest.fail(f"shims that stay (seed {SEED}):\n" + "\n".join(
                 self._story(pid) for pid in self.node.shims() if pid != self.elder.pid))
