@@ -370,6 +370,12 @@ void shim_answer(struct rig *r, struct rig_shim *s, bool ok)
 	(void)r;
 	error.reason = KYBERNATE__AGENT__V1__REASON__REASON_CRIU_DUMP_FAILED;
 	error.message = (char *)"as the test orders";
+	if (s->detail) {
+		error.detail = &s->detail;
+		error.n_detail = 1;
+	}
+	if (s->log_path)
+		result.log_path = s->log_path;
 	result.order = (Kybernate__Agent__V1__Order)s->held;
 	result.ok = ok;
 	result.error = ok ? NULL : &error;

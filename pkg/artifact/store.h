@@ -6,6 +6,7 @@
  *	STORE/REF/               a checkpoint (layout.h)
  *	STORE/.new-REF/          one that is being made. Making this directory is what claims a ref
  *	STORE/.del-REF-XXXXXXXX/ one that is being removed
+ *	STORE/.logs/             CRIU's logs of dumps and restores that failed
  *
  * A checkpoint comes into being and goes by one rename(). Whatever takes long happens in a child
  * process (bulk.h); the calls here look at names and read small files, nothing more.
@@ -179,6 +180,20 @@ struct store_list {
 int store_list(const struct store *s, const char *after, size_t max, struct store_list *ret,
 	       struct error *err);
 void store_list_done(struct store_list *l);
+
+/* -- logs ------------------------------------------------------------------------------------ */
+
+#define STORE_LOGS_MAX 32                /* the newest ones are kept, */
+#define STORE_LOG_TAIL ((size_t)1 << 20) /* and of each the end */
+
+/*
+ * Keeps the end of a log that is about to go, of a container by that id: STORE/.logs/STAMP-ID-KIND.log,
+ * with the absolute path in ret (PATH_MAX). The oldest ones go for it. from is absolute; only a
+ * regular file is read, and no symbolic link followed. Blocks for that megabyte, in the page cache: it
+ * is not synced. -ENODATA when the log is empty.
+ */
+int store_keep_log(struct store *s, const char *id, const char *kind, const char *from, char *ret,
+		   struct error *err);
 
 struct store_space {
 	uint64_t total_bytes, free_bytes; /* free for us */

@@ -678,6 +678,90 @@ static void a_reader_reads(void **state)
 	store_close(reader);
 }
 
+/* -- logs ------------------------------------------------------------------------------------ */
+
+static int keep_log(const char *text, size_t n, char kept[PATH_MAX])
+{
+	char from[PATH_MAX];
+
+	assert_int_equal(path_printf(from, sizeof(from), "%s-log", path), 0);
+	assert_int_equal(file_write(AT_FDCWD, from, text, n, 0600, FILE_PLAIN), 0);
+	err = ERROR_NULL;
+	return store_keep_log(store, "web", "dump", from, kept, &err);
+}
+
+static int count_logs(void)
+{
+	char logs[PATH_MAX];
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *e;
+	int n = 0;
+
+	assert_int_equal(path_printf(logs, sizeof(logs), "%s/.logs", path), 0);
+	dir = opendir(logs);
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		n += e->d_name[0] != '.';
+	return n;
+}
+
+static void the_end_of_a_log_is_kept(void **state)
+{
+	_cleanup_buf_ struct buf text = BUF_LIMIT(STORE_LOG_TAIL + 1);
+	size_t n = STORE_LOG_TAIL + 4096;
+	char kept[PATH_MAX], *big = malloc(n);
+	struct store_list l;
+	struct stat st;
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, 'x', n);
+	memcpy(big + n - 4, "end\n", 4);
+	assert_int_equal(keep_log(big, n, kept), 0);
+	free(big);
+	assert_memory_equal(kept, path, strlen(path));
+	assert_non_null(strstr(kept, "-web-dump.log"));
+	assert_int_equal(stat(kept, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(st.st_size, STORE_LOG_TAIL);
+	assert_int_equal(file_read(AT_FDCWD, kept, &text), 0);
+	assert_string_equal(buf_str(&text) + STORE_LOG_TAIL - 4, "end\n");
+	/* It is no checkpoint, and in nobody's way. */
+	assert_int_equal(store_list(store, NULL, 10, &l, &err), 0);
+	assert_int_equal(l.n_entries, 0);
+	store_list_done(&l);
+}
+
+static void so_many_logs_are_kept(void **state)
+{
+	char kept[PATH_MAX];
+
+	(void)state;
+	for (int i = 0; i < STORE_LOGS_MAX + 3; i++) {
+		assert_int_equal(keep_log("log\n", 4, kept), 0);
+		assert_int_equal(access(kept, F_OK), 0);
+		assert_int_equal(count_logs(), i < STORE_LOGS_MAX ? i + 1 : STORE_LOGS_MAX);
+	}
+}
+
+static void what_is_no_log_is_not_kept(void **state)
+{
+	char from[PATH_MAX], kept[PATH_MAX];
+
+	(void)state;
+	assert_int_equal(keep_log("", 0, kept), -ENODATA);
+	assert_int_equal(store_keep_log(store, "../x", "dump", "/proc/self/cmdline", kept, &err),
+			 -EINVAL);
+	assert_int_equal(store_keep_log(store, "web", "dump", "relative", kept, &err), -EINVAL);
+	assert_int_equal(path_printf(from, sizeof(from), "%s-fifo", path), 0);
+	assert_int_equal(mkfifo(from, 0600), 0);
+	assert_int_equal(store_keep_log(store, "web", "dump", from, kept, &err), -EINVAL);
+	assert_int_equal(unlink(from), 0);
+	assert_int_equal(symlink("/etc/passwd", from), 0);
+	assert_int_equal(store_keep_log(store, "web", "dump", from, kept, &err), -ELOOP);
+	assert_int_equal(unlink(from), 0);
+}
+
 /* -- removing -------------------------------------------------------------------------------- */
 
 static void many_are_removed_by_and_by(void **state)
@@ -877,6 +961,9 @@ int main(int argc, char **argv)
 		T(an_empty_store_has_an_empty_list),
 		T(the_space_is_that_of_the_file_system),
 		T(a_reader_reads),
+		T(the_end_of_a_log_is_kept),
+		T(so_many_logs_are_kept),
+		T(what_is_no_log_is_not_kept),
 		T(many_are_removed_by_and_by),
 		T(removing_does_not_follow_links),
 		T(a_sweep_that_cannot_start_is_told),

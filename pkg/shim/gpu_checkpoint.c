@@ -76,6 +76,17 @@ static void wait_for_orders(struct checkpoint *ck, enum agent_order last)
 		timer_set(loop_of(ck), &ck->patience, time_add(time_now(), limit), agent_overdue);
 }
 
+static void answer(struct checkpoint *ck, enum agent_order order)
+{
+	struct agent_detail detail = gpu_failure_detail(&ck->failure);
+	nsec_t took = time_now() - ck->order_start;
+
+	if (ck->last_result < 0)
+		agent_op_failed(ck->agent, order, &ck->last_err, &detail, took);
+	else
+		agent_op_result(ck->agent, order, 0, NULL, 0, took);
+}
+
 /* An order has been carried out, well or not. */
 static void order_done(struct checkpoint *ck, int r, const struct error *err)
 {
@@ -93,7 +104,7 @@ static void order_done(struct checkpoint *ck, int r, const struct error *err)
 		return;
 	}
 	if (ck->agent) /* else it hears of it when it is back */
-		agent_op_result(ck->agent, order, r, err, 0, time_now() - ck->order_start);
+		answer(ck, order);
 	wait_for_orders(ck, order);
 }
 
@@ -214,9 +225,12 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	(void)output;
 	ck->dumping = NULL;
 	if (r < 0) {
-		gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
+		gpu_criu_failure(ck->op.c, ck->work_path, true, &ck->failure, &mine);
 		if (mine.reason == REASON_NONE)
 			mine.reason = REASON_CRIU_DUMP_FAILED;
+	} else if (!ck->options.ref && !ck->stop_signal) {
+		/* In the store the folder of the logs is a part of the checkpoint. */
+		gpu_keep_dump_log(ck->op.c, ck->work_path, ck->image_path);
 	}
 	order_done(ck, r, &mine);
 }
@@ -279,7 +293,7 @@ static void order_dump(struct checkpoint *ck, const struct agent_reply *reply)
 	int r;
 
 	r = PATH_PRINTF(ck->image_path, "%s", reply->image_path);
-	if (r == 0 && *reply->work_path) {
+	if (r == 0 && *reply->work_path && strcmp(reply->work_path, ck->work_path) != 0) {
 		/* The agent's own place for logs, kept with the checkpoint. */
 		if (ck->remove_work)
 			(void)path_remove_tree(AT_FDCWD, ck->work_path);
@@ -426,6 +440,7 @@ static void replied(void *data, const struct agent_reply *reply)
 		return;
 	}
 	ck->order = ck->last_order = reply->order;
+	ck->failure = (struct gpu_failure){ .log_path = "" };
 	ck->order_start = time_now();
 	switch (reply->order) {
 	case AGENT_ORDER_QUIESCE:
@@ -541,6 +556,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	static const struct agent_ops ops = { .reply = replied, .ended = agent_ended };
 	const char *flags[GPU_FLAGS_MAX];
 	struct runtime_checkpoint args;
+	struct agent_detail detail = gpu_failure_detail(&ck->failure);
 	struct agent_request req;
 	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &req, err);
 
@@ -564,6 +580,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 		req.last_answered = ck->order == AGENT_ORDER_NONE;
 		req.last_result = ck->last_result;
 		req.last_err = &ck->last_err;
+		req.last_detail = &detail;
 	}
 	return agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
 			     ck->stream_deadline, &ops, ck, err);
