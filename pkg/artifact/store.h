@@ -195,11 +195,19 @@ void store_list_done(struct store_list *l);
 int store_keep_log(struct store *s, const char *id, const char *kind, const char *from, char *ret,
 		   struct error *err);
 
+/*
+ * The most bytes that the store may hold: checkpoints, those being made, and what is being removed
+ * until it is gone. 0, as at first: what its file system has room for. Only store_space() heeds it.
+ */
+void store_set_limit(struct store *s, uint64_t bytes);
+
 struct store_space {
 	uint64_t total_bytes, free_bytes; /* free for us */
 	uint64_t total_files, free_files; /* 0 and 0 where the file system has no such limit */
+	bool limited; /* the bytes are those of the limit, which is tighter than the file system */
 };
 
+/* With a limit it looks at every file of the store: some milliseconds for a thousand. */
 int store_space(const struct store *s, struct store_space *ret, struct error *err);
 
 /* -- removing -------------------------------------------------------------------------------- */

@@ -657,6 +657,53 @@ static void the_space_is_that_of_the_file_system(void **state)
 	assert_true(s.free_files <= s.total_files);
 }
 
+/* All of it counts, whatever its name: until it is gone, it takes room. */
+static void a_limit_is_the_space(void **state)
+{
+	enum { MIB = 1 << 20 };
+	struct store_space s, then;
+	struct store_work w;
+	char *big = malloc(MIB);
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, 'x', MIB);
+	store_set_limit(store, 8 * MIB);
+	assert_int_equal(store_space(store, &s, &err), 0);
+	assert_true(s.limited);
+	assert_int_equal(s.total_bytes, 8 * MIB);
+	assert_true(s.free_bytes > 7 * MIB && s.free_bytes <= 8 * MIB);
+	/* one that is being made */
+	assert_int_equal(store_begin(store, "a", &w, &err), 0);
+	fill(&w);
+	assert_int_equal(store_put(&w, "big", bytes_of(big, MIB), &err), 0);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB);
+	/* one that is sealed */
+	assert_int_equal(commit(&w), 0);
+	store_work_close(&w);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB && then.free_bytes > 5 * MIB);
+	/* one that is being removed: not before it is gone */
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	assert_int_equal(count_entries(".del-a"), 1);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB);
+	wait_swept();
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes > s.free_bytes - MIB / 2);
+	/* more than there may be, as after the limit was lowered */
+	store_set_limit(store, 1);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_int_equal(then.free_bytes, 0);
+	/* more than the file system has */
+	store_set_limit(store, UINT64_MAX);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_false(then.limited);
+	assert_true(then.free_bytes <= then.total_bytes);
+	free(big);
+}
+
 static void a_reader_reads(void **state)
 {
 	_cleanup_arena_ struct arena arena = ARENA_LIMIT(METADATA_MEMORY_MAX);
@@ -960,6 +1007,7 @@ int main(int argc, char **argv)
 		T(garbage_is_not_listed_but_damage_is),
 		T(an_empty_store_has_an_empty_list),
 		T(the_space_is_that_of_the_file_system),
+		T(a_limit_is_the_space),
 		T(a_reader_reads),
 		T(the_end_of_a_log_is_kept),
 		T(so_many_logs_are_kept),

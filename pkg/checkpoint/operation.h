@@ -173,6 +173,7 @@ struct operation {
 	struct timer pulse; /* tells the host how far it is */
 	bool watching;      /* op->image_path grows: its size is the progress */
 	struct store_work work; /* checkpoint: what is being made; fd -1 = none */
+	uint64_t image_size;    /* about how big it will be; 0 = not known yet */
 	struct store_pin pin;   /* restore: what is being used */
 	int image_fd;           /* restore from an image directory; -1 = none */
 	bool restoring;         /* the order to restore was given */
@@ -278,6 +279,8 @@ void operation_observe(struct flow *f, const struct flow_step *step, enum flow_e
 /* Ends the operation at the end of this round: host->finished(), then it is freed. */
 void operation_finish(struct operation *op, enum operation_status status,
 		      const struct error *err);
+/* How much lies in op->image_path. */
+uint64_t operation_image_bytes(const struct operation *op);
 /* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
 
