@@ -56,16 +56,10 @@ static int open_store(struct operation *op, struct error *err)
 	return r;
 }
 
-static int step_preflight(struct flow *f, struct error *err)
+static int look_at_container(struct operation *op, struct error *err)
 {
-	struct operation *op = operation_of_flow(f);
-	int r;
+	int r = operation_find_processes(op, op->req.task_pid, err);
 
-	r = preflight_seat(op->node, &op->req, err);
-	if (r == 0)
-		r = preflight_driver(op->node, &op->req, err);
-	if (r == 0)
-		r = operation_find_processes(op, op->req.task_pid, err);
 	if (r == 0)
 		r = preflight_pod(&op->req, &op->cgroup, err);
 	if (r == 0)
@@ -73,6 +67,14 @@ static int step_preflight(struct flow *f, struct error *err)
 	if (r < 0)
 		return r;
 	return op->req.held ? operation_confirm_held(op, err) : survey_operation(op, err);
+}
+
+static int step_preflight(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+	int r = preflight_seat(op->node, &op->req, err);
+
+	return r < 0 ? r : preflight_driver(op, look_at_container, err);
 }
 
 static int undo_preflight(struct flow *f, struct error *err)

@@ -186,6 +186,7 @@ struct operation {
 	nsec_t look_until;          /* that is asked again until then */
 	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
+	int (*go_on)(struct operation *op, struct error *err); /* with a worker: preflight_driver() */
 	pid_t task_pid;             /* restore: the new init */
 	enum phase failed_phase;
 	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
@@ -320,7 +321,14 @@ int preflight_seat(const struct node *node, const struct operation_request *req,
 int preflight_gpus(const struct node *node, const struct operation_request *req,
 		   const struct gpu_group *group, struct error *err);
 int preflight_pod(const struct operation_request *req, const struct cgroup *cg, struct error *err);
-int preflight_driver(const struct node *node, const struct operation_request *req,
+/*
+ * Does the driver work, where the container has a GPU? Then go_on(), which returns as a step's run()
+ * does, and so does this. A worker that is being replaced is waited for: half of the time that the step
+ * has, for the rest of it wants to be looked at too. gpu_step_cancel() ends that.
+ */
+int preflight_driver(struct operation *op, int (*go_on)(struct operation *op, struct error *err),
 		     struct error *err);
+/* Until when such a worker is waited for (absolute). */
+nsec_t preflight_worker_deadline(const struct operation *op);
 
 #endif

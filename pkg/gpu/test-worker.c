@@ -367,7 +367,7 @@ static void a_bad_start_is_reported(void **state)
 		assert_int_equal(b.done, 0);
 		UNTIL(f, b.done);
 		assert_string_equal(b.call.err.text, f->last);
-		assert_int_equal(gpu_worker_usable(f->worker, &err), -EAGAIN);
+		assert_int_equal(gpu_worker_usable(f->worker, &err), -EIO);
 		assert_non_null(strstr(err.text, bad[i].word));
 		assert_int_equal(f->readies, 0);
 		stop(f);
