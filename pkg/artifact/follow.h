@@ -3,11 +3,23 @@
  * Hashing big images while CRIU still writes them, and having the kernel write them to the disk
  * meanwhile, so that little of either is left to do when CRIU has ended.
  *
- * Only files that CRIU writes from the beginning to the end and never goes back in: pages-*.img
- * (criu/page-xfer.c, write_pages_loc(): one splice() to the file after the other). A chunk is hashed
- * when all of it has been written. Nothing that the file system keeps can show that a chunk was not
- * written to again while the file grew. So what was hashed early is a proposal: follow_known() first
- * reads some of it anew, and if anything differs all of it is forgotten, and hashed as ever.
+ * Only files that CRIU writes from the beginning to the end and never goes back in: pages-*.img. In a
+ * dump only criu/page-xfer.c writes to them, write_pages_loc(), by splice() to the file's own position,
+ * one after the other, and nothing seeks in them (3.17.1 to 4.2). What does change one that exists is
+ * punch_hole() in criu/pagemap.c, under --auto-dedup: in the images of a *parent* when dumping, in its
+ * own when restoring. We never ask for that option, and a parent is another directory.
+ *
+ * A chunk is hashed when all of it has been written. Nothing that the file system keeps can show that
+ * a chunk was not written to again while the file grew. So what was hashed early is a proposal:
+ * follow_known() first reads some of it anew, and if anything differs all of it is forgotten, and
+ * hashed as ever.
+ *
+ * What a seal promises, followed or not: no byte of any file changed from the moment that CRIU had
+ * ended (size, mtime, ctime and inode are compared again when all is on the disk), and the digests are
+ * those of the bytes as they were read. Of a chunk that was followed, that moment is the one when it
+ * was hashed: that it was final by then is CRIU's way of writing, as above, and SAMPLES chunks of each
+ * file prove it for themselves. If that were wrong, the restore's verification would refuse the
+ * checkpoint (IMAGE_CORRUPT); it could not restore other bytes than were sealed.
  *
  * Runs in the store worker: it blocks.
  */
