@@ -375,5 +375,6 @@ void do_create(void *arg, struct ttrpc_call *call, const void *request)
 	cr->req = req;
 	cr->c = c;
 	list_append(&shim->containers, &c->node);
+	shim_expect_moves(shim);
 	flow_start(&cr->flow, shim->loop, &ops);
 }

@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/forewarn.h"
 #include "cgroup/oom.h"
 #include "conf/shim_settings.h"
 #include "event/flow.h"
@@ -39,6 +40,7 @@ struct shim {
 	struct publisher *publisher;
 	struct shim_settings settings;
 	struct cgroup_host cgroups;
+	struct forewarn forewarn;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
 	unsigned int n_ops; /* calls under way, see op_new() */
@@ -250,6 +252,11 @@ void exit_exec_gone(struct container *c);
 
 /* --- shim.c --------------------------------------------------------------------------------- */
 
+/*
+ * The OCI runtime is about to move a process into a cgroup: in this call, or in the next that
+ * containerd makes. To be called as early as that is known.
+ */
+void shim_expect_moves(struct shim *shim);
 /* Publishes an event of this shim. topic and type are constants. */
 void shim_publish(struct shim *shim, const char *topic, const char *type,
 		  const ProtobufCMessage *event);
