@@ -54,6 +54,7 @@ void shim_leave(struct shim *shim)
 	if (shim->leave_by)
 		return;
 	shim->leave_by = time_now() + LEAVE_MAX;
+	timer_cancel(&shim->orphan.timer);
 	/* First the name, then the socket: a new shim must never find its own removed. */
 	if (*shim->socket_path)
 		socket_unlink(shim->socket_path, &shim->socket_id);
@@ -130,6 +131,7 @@ static void tear_down(struct shim *shim)
 	while ((c = list_first(&shim->containers, struct container, node)))
 		container_retire(c);
 	forewarn_done(&shim->forewarn);
+	timer_cancel(&shim->orphan.timer);
 	signals_close(&shim->signals);
 	loop_free(shim->loop);
 	cgroup_host_close(&shim->cgroups);
@@ -171,6 +173,7 @@ int shim_serve(const struct args *args, int listen_fd, struct error *err)
 		shim_expect_moves(&shim); /* a Create is on its way */
 		log_debug("shim serving", F_STR("id", shim.id), F_STR("namespace", shim.ns),
 			  F_INT("pid", getpid()));
+		orphan_watch_shim(&shim);
 		trim();
 		r = loop_run(shim.loop);
 		if (r < 0)
