@@ -47,7 +47,8 @@ static int own_procs(const struct cgroup_host *host, char *buf, size_t size)
 
 		/* "/..": outside of our cgroup namespace, so below no mount of ours. */
 		if (point && membership_path(&m, path, sizeof(path)) == 0 && !strstr(path, "/.."))
-			return path_printf(buf, size, "%s%s/cgroup.procs", point, path);
+			return path_printf(buf, size, "%s%s/cgroup.procs", point,
+					   strcmp(path, "/") == 0 ? "" : path);
 	}
 	return -ENOENT;
 }

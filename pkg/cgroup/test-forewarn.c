@@ -55,6 +55,10 @@ static void v2_tree(void **state)
 	bed_file(&b, "cgroup/shims/cgroup.procs", "");
 	forewarn(&b);
 	bed_file_is(&b, "cgroup/shims/cgroup.procs", "0");
+	bed_file(&b, "proc/self/cgroup", "0::/\n");
+	bed_file(&b, "cgroup/cgroup.procs", "");
+	forewarn(&b);
+	bed_file_is(&b, "cgroup/cgroup.procs", "0");
 	bed_close(&b);
 }
 
