@@ -7,7 +7,7 @@
  * nothing because the first writer after a while waits for an RCU grace period, 8 to 40 ms by
  * machine and load; who comes while it waits shares the wait, and who comes within about another
  * grace period does not wait at all. That is most of what `runc exec` waits for. So a short-lived
- * child makes a move that changes nothing, into the cgroup that it is in, while the runtime starts.
+ * child makes moves that change nothing, into the cgroup that it is in, while the runtime starts.
  * Source: Linux, kernel/cgroup/cgroup.c (cgroup_attach_lock()), kernel/rcu/sync.c; commit
  * 6a010a49b63a says why it is so, and adds the mount option favordynmods, with which nobody waits.
  */
