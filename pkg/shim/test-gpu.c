@@ -5,11 +5,14 @@
  * container is afterwards as running or as paused as containerd believes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/agent/v1/agent.pb-c.h"
+#include "base/fd.h"
 #include "base/path.h"
 #include "rpc/grpc_server.h"
 #include "rpc/pb.h"
@@ -716,6 +719,30 @@ static void an_agent_that_leaves_ends_the_restore(void **state)
 	ended_badly(r, c, &start, &wait);
 }
 
+/* Outside of its cgroup it would have no limits: what the runtime has made must be joined. */
+static void one_that_cannot_get_into_its_cgroup_does_not_run(void **state)
+{
+	static const char status[] = "{\"cgroup_paths\":{\"\":\"/sys/fs/cgroup/kyb-none\"}}";
+	struct rig *r = *state;
+	struct container *c = prepared(r);
+	struct answer start, wait;
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/web/web", r->dir), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/web/web/state.json", r->dir), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, status, strlen(status), 0600, FILE_PLAIN), 0);
+	free(c->rt.root);
+	assert_true(asprintf(&c->rt.root, "%s/web", r->dir) > 0);
+	rig_cgroup(r, "web"); /* where CRIU puts it */
+	begin_both(r, &start, &wait);
+	assert_false(order(r, AGENT_ORDER_RESTORE));
+	assert_int_equal(agent.reason, REASON_RUNTIME_FAILED);
+	assert_non_null(strstr(agent.message, "not in its cgroup"));
+	verdict(FAILED, REASON_RUNTIME_FAILED);
+	ended_badly(r, c, &start, &wait);
+}
+
 static void a_restore_that_fails_at_criu_waits_for_the_agents_last_word(void **state)
 {
 	struct rig *r = *state;
@@ -786,6 +813,7 @@ int main(int argc, char **argv)
 		T(what_does_not_fit_is_not_created),
 		T(gpu_memory_that_does_not_come_back_ends_the_restore),
 		T(an_agent_that_leaves_ends_the_restore),
+		T(one_that_cannot_get_into_its_cgroup_does_not_run),
 		T(a_restore_that_fails_at_criu_waits_for_the_agents_last_word),
 		T(a_last_word_that_does_not_come_is_not_waited_for),
 		T(an_agent_that_claims_what_it_has_not_ordered),
