@@ -6,11 +6,12 @@
  * With cgroups of version 2, CRIU puts the processes back into the cgroup they were dumped in, which
  * has another container's name, or is none of this node's, unless it is told of another one. The OCI
  * runtimes tell it only from runc 1.2 and crun 1.21 on, so the shim does, by runtime_restore()'s
- * cgroup_root. That cannot work where the spec does not say which cgroup it is (no cgroupsPath, or
- * one relative to the runtime's own cgroup: cgroup_path_of_spec()), nor with a path that CRIU's
- * configuration does not take (blanks, quotes, "#"). Then the processes are moved afterwards, which
- * is this. They have run outside of their limits for that moment, and what they allocated stays
- * charged to the old cgroup: the first way is the better one.
+ * cgroup_root. That cannot work where the spec does not say which cgroup it is (with the cgroupfs
+ * driver no cgroupsPath, or one relative to the runtime's own cgroup: cgroup_path_of_spec()), nor
+ * with a path that CRIU's configuration does not take (blanks, quotes, "#"). Then the processes are
+ * moved afterwards, which is this. They have run outside of their limits for that moment, and what
+ * they allocated stays charged to the old cgroup: the first way is the better one. A scope of
+ * systemd's that has been empty is gone, and cannot be joined.
  */
 #ifndef KYB_CGROUP_ADOPT_H
 #define KYB_CGROUP_ADOPT_H

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <sys/wait.h>
 
 #include "base/fd.h"
@@ -306,10 +307,21 @@ int runtime_kill(struct runtime *rt, unsigned int signo, bool all, runtime_resul
 	return run(rt, &req, done, data, NULL, err);
 }
 
-/* After a checkpoint with exit, for instance, the runtime has removed it itself. */
+/*
+ * After a checkpoint with exit, for instance, the runtime has removed it itself. crun then fails
+ * over its folder being gone, in the words of the system call (container_delete_internal()).
+ */
 static int judge_delete(struct runtime_call *call, int r, struct error *err)
 {
-	return output_has(call, "does not exist") || strstr(err->text, "does not exist") ? 0 : r;
+	const struct runtime *rt = call->rt;
+	char path[PATH_MAX];
+
+	if (output_has(call, "does not exist") || strstr(err->text, "does not exist"))
+		return 0;
+	return rt->crun && PATH_PRINTF(path, "%s/%s", rt->root, rt->id) == 0 &&
+			       access(path, F_OK) < 0 && errno == ENOENT
+		       ? 0
+		       : r;
 }
 
 int runtime_delete(struct runtime *rt, bool force, runtime_result done, void *data,
