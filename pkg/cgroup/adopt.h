@@ -7,7 +7,7 @@
  * has another container's name, or is none of this node's, unless it is told of another one. The OCI
  * runtimes tell it only from runc 1.2 and crun 1.21 on, so the shim does, by runtime_restore()'s
  * cgroup_root. That cannot work where the spec does not say which cgroup it is (with the cgroupfs
- * driver no cgroupsPath, or one relative to the runtime's own cgroup: cgroup_path_of_spec()), nor
+ * driver no cgroupsPath, or one relative to the runtime's own cgroup: cgroup_path_of()), nor
  * with a path that CRIU's configuration does not take (blanks, quotes, "#"). Then the processes are
  * moved afterwards, which is this. They have run outside of their limits for that moment, and what
  * they allocated stays charged to the old cgroup: the first way is the better one. A scope of

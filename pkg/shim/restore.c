@@ -181,24 +181,12 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	flow_resume(&rs->flow, r, &mine);
 }
 
-/*
- * The cgroup to restore into, NULL where only the OCI runtime knows. CRIU's configuration takes no
- * blanks in a path, and no "#". A scope of systemd's is gone as soon as CRIU has left it for the
- * dumped one's cgroup, so where the spec names none, the runtimes' own name for it is what counts
- * (runc: specconv, CreateCgroupConfig(); crun: cgroup-systemd.c, get_systemd_scope_and_slice()).
- */
+/* The cgroup to restore into, NULL where only the OCI runtime knows. CRIU's configuration takes no
+ * blanks in a path, and no "#". */
 static const char *cgroup_root(const struct container *c, char *buf, size_t size)
 {
-	const char *path = c->bundle.cgroups_path;
-	char unnamed[PATH_MAX];
-
-	if (c->shim->cgroups.mode != CGROUP_V2)
-		return NULL;
-	if ((!path || !*path) && c->options.systemd_cgroup &&
-	    PATH_PRINTF(unnamed, ":%s:%s", c->rt.crun ? "crun" : "runc", c->id) == 0)
-		path = unnamed;
-	if (cgroup_path_of_spec(path, c->options.systemd_cgroup, buf, size) < 0 ||
-	    strpbrk(buf, " \t\n\r#\"'"))
+	if (c->shim->cgroups.mode != CGROUP_V2 ||
+	    cgroup_path_of(&c->rt, &c->bundle, buf, size) < 0 || strpbrk(buf, " \t\n\r#\"'"))
 		return NULL;
 	return buf;
 }
