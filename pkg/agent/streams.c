@@ -143,7 +143,7 @@ static void send_checkpoint(struct stream *s, const struct operation *op, const 
 	agent_send(s->call, &m.base);
 }
 
-static void send_restore(struct stream *s, const struct operation *op, const struct parts *p)
+static void send_restore(struct stream *s, const struct operation *op, struct parts *p)
 {
 	Kybernate__Agent__V1__RestoreReply m = KYBERNATE__AGENT__V1__RESTORE_REPLY__INIT;
 
