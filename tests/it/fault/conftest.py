@@ -62,7 +62,8 @@ def page(rows):
     for (what, phase, fault), result in sorted(rows.items()):
         groups[what].append((phase, fault, result))
     titles = {"leave": "Checkpoint, the container runs on",
-              "exit": "Checkpoint with exit", "restore": "Restore"}
+              "exit": "Checkpoint with exit", "restore": "Restore",
+              "suspend": "Pause that suspends", "resume": "Resume of a suspended container"}
     for what, found in groups.items():
         lines += [f"## {titles[what]}", "", "| phase | what happens | survived | seconds | outcome |",
                   "| --- | --- | --- | --- | --- |"]

@@ -2,8 +2,11 @@
 """The stage of the fault matrix: one container that is checkpointed or restored, ways to stop it in
 the middle of a phase, and things that happen to it then.
 
-A Stage goes through: begin(), which returns inside the phase; strike(), what happens; release(), the
-phase may go on; mend(), what the node does about it (an agent that is started again, ...).
+A Stage goes through: prepare(); at(), which returns inside the phase; strike(), what happens;
+release(), the phase may go on; mend(), what the node does about it (an agent that is started again,
+...); conclude(), what the caller is told; outcome(), what has become of it.
+
+Pause-to-RAM and the hook at stop are in stage_pause.py and stage_node.py.
 """
 import os
 import pathlib
@@ -18,6 +21,7 @@ from kyb import procs, ttrpc
 from kyb.wait import until
 
 AGENT = """[timeouts]
+preflight = "4s"
 quiesce = "20s"
 lock = "4s"
 vram_save = "4s"
@@ -59,6 +63,7 @@ class Stage:
     def __init__(self, gworld, gpu, agent, what):
         self.gworld = gworld
         self.world = gworld.world
+        self.dir = self.world.dir  # all of its processes have it in their command or environment
         self.gpu = gpu
         self.agent = agent
         self.what = what
@@ -120,6 +125,11 @@ class Stage:
         except ttrpc.Closed:
             self.error = "SHIM_GONE: the shim has closed the connection"
         return self.error
+
+    def conclude(self, fault):
+        """Waits for the answer where there is somebody who can hear it."""
+        if not (fault == "client_gone" or self.call.done() and self.error):
+            self.answer()
 
     # --- phases: each returns when it is under way, and held ---
 
@@ -198,7 +208,7 @@ class Stage:
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
         return [pid for pid in processes(["criu", "swrk"])
-                if str(self.world.dir).encode() in self._environ(pid)]
+                if str(self.dir).encode() in self._environ(pid)]
 
     @staticmethod
     def _environ(pid):
@@ -282,7 +292,7 @@ class Stage:
 
     def do_runtime_killed(self):
         verb = "restore" if self.what == "restore" else "checkpoint"
-        pids = [p for p in processes([str(self.world.dir), f" {verb} "])
+        pids = [p for p in processes([str(self.dir), f" {verb} "])
                 if "criu" not in " ".join(procs.command(p)[:4])]
         assert pids
         send_all(pids, signal.SIGKILL)
@@ -346,7 +356,7 @@ class Stage:
 
     def leftovers(self):
         """Of the operation, besides what a World looks for itself."""
-        world = str(self.world.dir)
+        world = str(self.dir)
         found = [f"process {procs.command(pid)}" for pid in processes(["criu", "swrk"])
                  if world.encode() in self._environ(pid)]
         found += [f"process {procs.command(pid)}" for verb in ("checkpoint", "restore")
@@ -375,3 +385,65 @@ class Stage:
         workload.goes_on()
         for one in self.more:
             one.workload.goes_on()
+
+    def driver_says(self):
+        """The state of the container's process; None: the driver has never been asked."""
+        return self.gpu.processes()[self.container.pid]["state"]
+
+    def end_by_force(self):
+        """What containerd does about a shim that has died."""
+        self.container.delete_program()
+        until(lambda: not procs.alive(self.container.pid), 10, "the container ends")
+        self.forget_shim()
+        self.shim_dead = False
+
+    def forget_shim(self):
+        """A dead shim's socket is the next one's to replace."""
+        container = self.container
+        container.task.close()
+        container.task = None
+        container.world.addresses.discard(container.address)
+        os.unlink(container.address.removeprefix("unix://"))
+        container.address = None
+
+    def outcome(self):
+        """What became of it, in words; an AssertionError where it has not survived."""
+        container = self.container
+        if self.what == "restore" and (self.error or self.killed or self.shim_dead):
+            return self._restored_again()
+        if self.killed:
+            if not self.shim_dead:
+                assert container.wait(20).exit_status == 137
+            return "ended as asked"
+        if self.what == "exit" and (self.folder / "kybernate.json").exists() and \
+                not procs.alive(container.pid):
+            if self.shim_dead:
+                self.end_by_force()
+            else:
+                container.delete()
+            self.new_life()
+            self.container.start()
+            self.computes()
+            return "sealed, ended; restored"
+        if not self.shim_dead:
+            until(lambda: container.status == "RUNNING", 10, "it runs")
+            self.find_pid()
+        self.computes()
+        assert self.driver_says() in (None, "RUNNING")
+        if self.error:
+            return f"undone ({self.reason()}); computes on"
+        assert (self.folder / "kybernate.json").exists() or self.shim_dead
+        return "checkpointed; computes on"
+
+    def _restored_again(self):
+        """Nothing half restored; and the checkpoint is as good as ever."""
+        if self.shim_dead:
+            self.end_by_force()
+        elif self.error:
+            until(lambda: self.gpu.gpu()["used"] == 0, 10, "nothing half restored stays")
+        self.gpu.clear()
+        self.new_life()
+        self.container.start()
+        self.computes()
+        return f"refused ({self.reason()}); restored again" if self.error else \
+            "ended; restored again"

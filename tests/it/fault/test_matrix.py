@@ -10,10 +10,17 @@ from kyb import procs
 from kyb.wait import until
 
 from .stage import AGENT, SHIM, Stage
+from .stage_pause import PauseStage
 
 pytestmark = pytest.mark.criu
 
 RECOVERY_MAX = 10  # seconds
+
+
+# These, and the checkpoints in rows(), are run each time; the others with --faults full.
+QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs"),
+         ("suspend", "vram_save", "agent_killed"), ("suspend", "freeze", "shim_killed"),
+         ("resume", "vram_restore", "both_killed"), ("resume", "thaw", "agent_killed"))
 
 
 class Row:
@@ -24,6 +31,18 @@ class Row:
 
     def __str__(self):
         return f"{self.what}-{self.phase}-{self.fault}"
+
+
+def pause_rows(everywhere):
+    """Pause-to-RAM and back."""
+    found = [("suspend", phase, fault) for phase in ("quiesce", "lock", "vram_save", "freeze")
+             for fault in everywhere]
+    found += [("suspend", phase, "hangs") for phase in ("lock", "vram_save")]
+    found += [("suspend", phase, "new_process") for phase in ("lock", "vram_save", "freeze")]
+    found += [("resume", phase, fault) for phase in ("thaw", "vram_restore", "unlock")
+              for fault in everywhere]
+    found += [("resume", phase, "hangs") for phase in ("vram_restore", "unlock")]
+    return found
 
 
 def rows():
@@ -52,8 +71,9 @@ def rows():
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    return [Row(*one, quick=one[1:] in quick and one[0] != "restore" or
-                one in (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs")))
+    found += pause_rows(everywhere)
+    return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
+                one in QUICK)
             for one in found]
 
 
@@ -61,67 +81,8 @@ def rows():
 def _stage(gworld, gpu, start_agent, row):
     gworld.write_config(SHIM)
     agent = start_agent(gworld.agent_dir, more=AGENT + group_config(gpu))
-    return Stage(gworld, gpu, agent, row.what)
-
-
-def end_by_force(stage):
-    """What containerd does about a shim that has died."""
-    container = stage.container
-    container.delete_program()
-    until(lambda: not procs.alive(container.pid), 10, "the container ends")
-    forget(container)
-
-
-def forget(container):
-    """A dead shim's socket is the next one's to replace."""
-    container.task.close()
-    container.task = None
-    container.world.addresses.discard(container.address)
-    os.unlink(container.address.removeprefix("unix://"))
-    container.address = None
-
-
-def check_survival(stage):
-    """Returns what became of it, in words."""
-    container = stage.container
-    if stage.what == "restore" and (stage.error or stage.killed or stage.shim_dead):
-        # Nothing half restored; and the checkpoint is as good as ever.
-        if stage.shim_dead:
-            end_by_force(stage)
-            stage.shim_dead = False
-        elif stage.error:
-            until(lambda: stage.gpu.gpu()["used"] == 0, 10, "nothing half restored stays")
-        stage.gpu.clear()
-        stage.new_life()
-        stage.container.start()
-        stage.computes()
-        return f"refused ({stage.reason()}); restored again" if stage.error else \
-            "ended; restored again"
-    if stage.killed:
-        if not stage.shim_dead:
-            assert container.wait(20).exit_status == 137
-        return "ended as asked"
-    if stage.what == "exit" and (stage.folder / "kybernate.json").exists() and \
-            not procs.alive(container.pid):
-        if stage.shim_dead:
-            end_by_force(stage)
-            stage.shim_dead = False
-        else:
-            container.delete()
-        stage.new_life()
-        stage.container.start()
-        stage.computes()
-        return "sealed, ended; restored"
-    if not stage.shim_dead:
-        until(lambda: container.status == "RUNNING", 10, "it runs")
-        stage.find_pid()
-    stage.computes()
-    # None: the driver has never been asked.
-    assert stage.gpu.processes()[container.pid]["state"] in (None, "RUNNING")
-    if stage.error:
-        return f"undone ({stage.reason()}); computes on"
-    assert (stage.folder / "kybernate.json").exists() or stage.shim_dead
-    return "checkpointed; computes on"
+    kind = PauseStage if row.what in ("suspend", "resume") else Stage
+    return kind(gworld, gpu, agent, row.what)
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
@@ -141,14 +102,13 @@ def test_survives(stage, row, record_property, request):
     stage.strike(row.fault)
     stage.release()
     stage.mend(row.fault)
-    if not (row.fault == "client_gone" or stage.call.done() and stage.error):
-        stage.answer()
+    stage.conclude(row.fault)
     until(stage.settled, 30, "the agent has nothing left to do")
-    result[4] = check_survival(stage)
+    result[4] = stage.outcome()
     result[3] = time.monotonic() - stage.mended
     if row.fault in ("nothing", "second_call", "client_gone"):
         assert not stage.error
-    if stage.error:
+    if stage.error and not stage.killed:  # "cannot pause a stopped process": containerd's words
         assert stage.reason(), f"an error without a reason: {stage.error}"
     until(lambda: not stage.leftovers(), 5, "nothing is left over")
     until(lambda: stage.count_fds() <= stage.agent_fds + 1 or
@@ -156,4 +116,4 @@ def test_survives(stage, row, record_property, request):
           "the agent has closed what it opened")
     assert result[3] < RECOVERY_MAX
     if stage.shim_dead:
-        end_by_force(stage)
+        stage.end_by_force()
