@@ -63,7 +63,8 @@ def page(rows):
         groups[what].append((phase, fault, result))
     titles = {"leave": "Checkpoint, the container runs on",
               "exit": "Checkpoint with exit", "restore": "Restore",
-              "suspend": "Pause that suspends", "resume": "Resume of a suspended container"}
+              "suspend": "Pause that suspends", "resume": "Resume of a suspended container",
+              "stop": "SIGTERM of a pod that is checkpointed at its stop"}
     for what, found in groups.items():
         lines += [f"## {titles[what]}", "", "| phase | what happens | survived | seconds | outcome |",
                   "| --- | --- | --- | --- | --- |"]

@@ -8,6 +8,7 @@ release(), the phase may go on; mend(), what the node does about it (an agent th
 
 Pause-to-RAM and the hook at stop are in stage_pause.py and stage_node.py.
 """
+import datetime
 import os
 import pathlib
 import re
@@ -64,11 +65,14 @@ class Stage:
         self.gworld = gworld
         self.world = gworld.world
         self.dir = self.world.dir  # all of its processes have it in their command or environment
+        self.folder = gworld.image()
+        self.fake = self.world.fake_runtime()
+        self._begin(gpu, agent, what)
+
+    def _begin(self, gpu, agent, what):
         self.gpu = gpu
         self.agent = agent
         self.what = what
-        self.folder = gworld.image()
-        self.fake = self.world.fake_runtime()
         self.container = None
         self.origin = None       # of a restore
         self.call = None         # the Future of containerd's call
@@ -82,6 +86,8 @@ class Stage:
         self.killed = False      # the container, on purpose
         self.agent_fds = 0
         self.timeout = None
+        self.clock = None        # of rows in which it jumps
+        self.fault = None
 
     # --- the play ---
 
@@ -107,6 +113,19 @@ class Stage:
     def new_life(self):
         self.container = self.gworld.container(options=self.options())
         self.container.create(checkpoint=str(self.folder))
+
+    class Late:
+        """A further process of the container."""
+
+        def __init__(self, pid, workload):
+            self.pid = pid
+            self.workload = workload
+
+    def late_process(self):
+        """An exec that becomes a CUDA process when it is told to."""
+        late = self.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
+                                            "--interval", "50", "--status", "/var/late"])
+        return self.Late(late.start(), Workload(self.container.rootfs / "var/late"))
 
     def send(self):
         if self.what == "restore":
@@ -207,6 +226,9 @@ class Stage:
         work = (self.container.bundle / "work").resolve()
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
+        return self.criu_processes()
+
+    def criu_processes(self):
         return [pid for pid in processes(["criu", "swrk"])
                 if str(self.dir).encode() in self._environ(pid)]
 
@@ -235,6 +257,7 @@ class Stage:
     # --- what happens ---
 
     def strike(self, fault):
+        self.fault = fault
         getattr(self, "do_" + fault)()
 
     def do_nothing(self):
@@ -316,6 +339,20 @@ class Stage:
         """A process of the container becomes a CUDA process."""
         os.kill(self.more[0].pid, signal.SIGUSR1)
 
+    def do_clock_jumps(self):
+        """Three hours ahead, and six back when the phase is over."""
+        self.clock.jump(3)
+
+    def mend_clock_jumps(self):
+        time.sleep(0.2)  # whatever hangs on it has its chance to go wrong
+        self.clock.jump(-3)
+
+    def jumped(self):
+        """Has the agent seen the clock jump?"""
+        times = sorted(re.findall(r'^time="([^"]+)', self.agent.log(), re.M))
+        first, last = (datetime.datetime.fromisoformat(t[:19]) for t in (times[0], times[-1]))
+        return last - first > datetime.timedelta(hours=2)
+
     def do_second_call(self):
         self.second = self.container.task.send(
             "Checkpoint", id=self.container.id, path=str(self.gworld.image("second")),
@@ -357,8 +394,7 @@ class Stage:
     def leftovers(self):
         """Of the operation, besides what a World looks for itself."""
         world = str(self.dir)
-        found = [f"process {procs.command(pid)}" for pid in processes(["criu", "swrk"])
-                 if world.encode() in self._environ(pid)]
+        found = [f"process {procs.command(pid)}" for pid in self.criu_processes()]
         found += [f"process {procs.command(pid)}" for verb in ("checkpoint", "restore")
                   for pid in processes([world + "/r", f" {verb} "])]
         found += [f"file {n}" for n in os.listdir(self.agent.store) if n.startswith((".new", ".del"))]

@@ -20,7 +20,6 @@ class PauseStage(Stage):
     def __init__(self, *args):
         super().__init__(*args)
         self.shim = 0
-        self.fault = None
 
     def prepare(self, args=None, **more):
         container = self.run(args, annotations=SUSPEND, **more)
@@ -66,10 +65,6 @@ class PauseStage(Stage):
         os.kill(self.shim, signal.SIGKILL)
 
     # --- afterwards ---
-
-    def strike(self, fault):
-        self.fault = fault
-        super().strike(fault)
 
     def outcome(self):
         container = self.container

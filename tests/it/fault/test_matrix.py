@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phase x fault: whatever happens in the middle of whatever, the workload survives."""
-import os
 import time
 
 import pytest
 
 from gpu.conftest import COUNTER, group_config
-from kyb import procs
+from kyb import agent as agents
+from kyb.clock import Clock
 from kyb.wait import until
 
 from .stage import AGENT, SHIM, Stage
+from .stage_node import NodeStage
 from .stage_pause import PauseStage
 
 pytestmark = pytest.mark.criu
@@ -20,7 +21,11 @@ RECOVERY_MAX = 10  # seconds
 # These, and the checkpoints in rows(), are run each time; the others with --faults full.
 QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs"),
          ("suspend", "vram_save", "agent_killed"), ("suspend", "freeze", "shim_killed"),
-         ("resume", "vram_restore", "both_killed"), ("resume", "thaw", "agent_killed"))
+         ("resume", "vram_restore", "both_killed"), ("resume", "thaw", "agent_killed"),
+         ("suspend", "vram_save", "containerd_killed"), ("stop", "runtime", "dump_fails"),
+         ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
+         ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
+         ("suspend", "vram_save", "clock_jumps"))
 
 
 class Row:
@@ -28,6 +33,7 @@ class Row:
 
     def __init__(self, what, phase, fault, quick=False):
         self.what, self.phase, self.fault, self.quick = what, phase, fault, quick
+        self.node = what == "stop" or fault.startswith("containerd")  # it takes a containerd
 
     def __str__(self):
         return f"{self.what}-{self.phase}-{self.fault}"
@@ -42,7 +48,32 @@ def pause_rows(everywhere):
     found += [("resume", phase, fault) for phase in ("thaw", "vram_restore", "unlock")
               for fault in everywhere]
     found += [("resume", phase, "hangs") for phase in ("vram_restore", "unlock")]
+    found += [(what, phase, fault) for what, phase in (
+        ("suspend", "lock"), ("suspend", "vram_save"), ("resume", "vram_restore"),
+        ("resume", "unlock")) for fault in ("containerd_killed", "containerd_restarted")]
     return found
+
+
+def stop_rows():
+    """The checkpoint in place of a SIGTERM."""
+    found = [("stop", phase, fault) for phase in ("lock", "vram_save", "runtime", "criu", "seal",
+                                                  "exit")
+             for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
+                           "worker_killed", "worker_stopped", "shim_killed", "both_killed",
+                           "container_killed", "containerd_killed", "containerd_restarted")]
+    found += [("stop", phase, "hangs") for phase in ("lock", "vram_save", "runtime", "criu")]
+    found += [("stop", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    return found + [("stop", "runtime", "dump_fails"), ("stop", "criu", "criu_killed")]
+
+
+def clock_rows():
+    """The wall clock jumps by hours; nothing may hang on it."""
+    phases = {"leave": ("quiesce", "lock", "vram_save", "runtime", "criu", "vram_restore",
+                        "unlock", "seal"),
+              "exit": ("seal", "exit"), "restore": ("verify", "criu", "vram_restore", "unlock"),
+              "suspend": ("vram_save", "freeze"), "resume": ("thaw", "vram_restore"),
+              "stop": ("lock", "criu", "seal")}
+    return [(what, phase, "clock_jumps") for what, some in phases.items() for phase in some]
 
 
 def rows():
@@ -71,33 +102,51 @@ def rows():
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    found += pause_rows(everywhere)
+    found += pause_rows(everywhere) + stop_rows() + clock_rows()
     return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
                 one in QUICK)
             for one in found]
 
 
+@pytest.fixture(name="clock")
+def _clock(row, tmp_path):
+    if row.fault != "clock_jumps":
+        yield None
+        return
+    made = Clock(tmp_path / "clock")
+    yield made
+    made.close()
+
+
 @pytest.fixture(name="stage")
-def _stage(gworld, gpu, start_agent, row):
+def _stage(row, gpu, clock, request):
+    how = {"environ": clock.environ,
+           "worker": clock.wrap(agents.program("kybernate-cuda-worker"))} if clock else {}
+    if row.node:
+        made = NodeStage(request.getfixturevalue("gnode"), gpu, row.what, **how)
+        made.clock = clock
+        yield made
+        made.close()
+        return
+    gworld = request.getfixturevalue("gworld")
     gworld.write_config(SHIM)
-    agent = start_agent(gworld.agent_dir, more=AGENT + group_config(gpu))
+    gworld.shim_environ = how.get("environ", {})
+    agent = request.getfixturevalue("start_agent")(gworld.agent_dir,
+                                                   more=AGENT + group_config(gpu), **how)
     kind = PauseStage if row.what in ("suspend", "resume") else Stage
-    return kind(gworld, gpu, agent, row.what)
+    made = kind(gworld, gpu, agent, row.what)
+    made.clock = clock
+    yield made
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
-def test_survives(stage, row, record_property, request):
+def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-argument
     result = [row.what, row.phase, row.fault, 99.0, "not survived"]
     record_property("row", result)
     # Enough to hash that the hashing is seen.
     stage.prepare([*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else None)
     if row.fault == "new_process":
-        late = stage.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
-                                             "--interval", "50", "--status", "/var/late"])
-        late.start()
-        from gpu.conftest import Workload  # pylint: disable=import-outside-toplevel
-        late.workload = Workload(stage.container.rootfs / "var/late")
-        stage.more.append(late)
+        stage.more.append(stage.late_process())
     stage.at(row.phase)
     stage.strike(row.fault)
     stage.release()
@@ -106,7 +155,7 @@ def test_survives(stage, row, record_property, request):
     until(stage.settled, 30, "the agent has nothing left to do")
     result[4] = stage.outcome()
     result[3] = time.monotonic() - stage.mended
-    if row.fault in ("nothing", "second_call", "client_gone"):
+    if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):
         assert not stage.error
     if stage.error and not stage.killed:  # "cannot pause a stopped process": containerd's words
         assert stage.reason(), f"an error without a reason: {stage.error}"
@@ -115,5 +164,6 @@ def test_survives(stage, row, record_property, request):
           row.fault in ("agent_killed", "agent_restarted", "both_killed"), 35,
           "the agent has closed what it opened")
     assert result[3] < RECOVERY_MAX
+    assert row.fault != "clock_jumps" or stage.jumped()
     if stage.shim_dead:
         stage.end_by_force()
