@@ -21,6 +21,8 @@ from gpu.test_checkpoint import options
 from kyb import procs, ttrpc
 from kyb.wait import until
 
+from . import memory
+
 AGENT = """[timeouts]
 preflight = "4s"
 quiesce = "20s"
@@ -353,6 +355,15 @@ class Stage:
         first, last = (datetime.datetime.fromisoformat(t[:19]) for t in (times[0], times[-1]))
         return last - first > datetime.timedelta(hours=2)
 
+    def do_oom_kill(self):
+        """The kernel ends the container for want of memory in its control group."""
+        self.killed = True
+        memory.exhaust(self.container.pid, 0, lambda _: not procs.alive(self.container.pid))
+
+    def do_oom_of_another(self):
+        """Another process of its control group is ended."""
+        memory.exhaust(self.container.pid, 1000, memory.was_killed)
+
     def do_second_call(self):
         self.second = self.container.task.send(
             "Checkpoint", id=self.container.id, path=str(self.gworld.image("second")),
@@ -450,7 +461,7 @@ class Stage:
         if self.killed:
             if not self.shim_dead:
                 assert container.wait(20).exit_status == 137
-            return "ended as asked"
+            return self.ended()
         if self.what == "exit" and (self.folder / "kybernate.json").exists() and \
                 not procs.alive(container.pid):
             if self.shim_dead:
@@ -470,6 +481,13 @@ class Stage:
             return f"undone ({self.reason()}); computes on"
         assert (self.folder / "kybernate.json").exists() or self.shim_dead
         return "checkpointed; computes on"
+
+    def ended(self):
+        """The container, and not by us; in words."""
+        if self.fault != "oom_kill":
+            return "ended as asked"
+        until(lambda: self.world.sink.all(self.container.id, "oom"), 5, "the event")
+        return "ended by the kernel"
 
     def _restored_again(self):
         """Nothing half restored; and the checkpoint is as good as ever."""

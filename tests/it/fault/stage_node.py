@@ -150,11 +150,14 @@ class NodeStage(Stage):
         assert exit_status == 137 or self.shim_dead and exit_status in (None, 137, 255)
         if not refs:
             assert self.killed or self.shim_dead
-            return "ended as asked" if self.killed else "no checkpoint; ended by containerd"
+            return self.ended() if self.killed else "no checkpoint; ended by containerd"
         (ref,) = refs
         self.agent.call("GetCheckpoint", checkpoint_ref=ref, verify=True)
         self.gpu.clear()
         return "sealed, ended; " + self._restored(ref)
+
+    def ended(self):
+        return "ended by the kernel" if self.fault == "oom_kill" else "ended as asked"
 
     def _restored(self, ref):
         second, told = self.gnode.new_life(ref), "restored"

@@ -71,7 +71,7 @@ class PauseStage(Stage):
         if self.killed:
             if not self.shim_dead:
                 self._ends()
-            return "ended as asked"
+            return self.ended()
         if self.shim_dead:
             return self._without_shim()
         status = self._settled_status()

@@ -9,6 +9,7 @@ from kyb import agent as agents
 from kyb.clock import Clock
 from kyb.wait import until
 
+from . import memory
 from .stage import AGENT, SHIM, Stage
 from .stage_node import NodeStage
 from .stage_pause import PauseStage
@@ -25,7 +26,8 @@ QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs
          ("suspend", "vram_save", "containerd_killed"), ("stop", "runtime", "dump_fails"),
          ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
          ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
-         ("suspend", "vram_save", "clock_jumps"))
+         ("suspend", "vram_save", "clock_jumps"), ("leave", "vram_save", "oom_kill"),
+         ("leave", "criu", "oom_kill"))
 
 
 class Row:
@@ -76,6 +78,13 @@ def clock_rows():
     return [(what, phase, "clock_jumps") for what, some in phases.items() for phase in some]
 
 
+def memory_rows():
+    """The container's control group runs out of memory."""
+    return [(what, phase, fault) for what, phase in (
+        ("leave", "vram_save"), ("leave", "criu"), ("exit", "criu"), ("suspend", "vram_save"),
+        ("stop", "criu")) for fault in ("oom_kill", "oom_of_another")]
+
+
 def rows():
     everywhere = ("nothing", "agent_killed", "agent_restarted", "agent_stopped", "worker_killed",
                   "worker_stopped", "shim_killed", "both_killed", "container_killed", "client_gone")
@@ -102,7 +111,7 @@ def rows():
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    found += pause_rows(everywhere) + stop_rows() + clock_rows()
+    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows()
     return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
                 one in QUICK)
             for one in found]
@@ -120,6 +129,8 @@ def _clock(row, tmp_path):
 
 @pytest.fixture(name="stage")
 def _stage(row, gpu, clock, request):
+    if row.fault.startswith("oom") and memory.why_not():
+        pytest.skip(memory.why_not())
     how = {"environ": clock.environ,
            "worker": clock.wrap(agents.program("kybernate-cuda-worker"))} if clock else {}
     if row.node:
@@ -139,12 +150,18 @@ def _stage(row, gpu, clock, request):
     yield made
 
 
+def likely_victim(spec):
+    """Of the kernel's out-of-memory killer."""
+    spec["process"]["oomScoreAdj"] = 1000
+
+
 @pytest.mark.parametrize("row", rows(), ids=str)
 def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-argument
     result = [row.what, row.phase, row.fault, 99.0, "not survived"]
     record_property("row", result)
     # Enough to hash that the hashing is seen.
-    stage.prepare([*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else None)
+    more = {"edit": likely_victim} if row.fault == "oom_kill" else {}
+    stage.prepare([*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else None, **more)
     if row.fault == "new_process":
         stage.more.append(stage.late_process())
     stage.at(row.phase)
