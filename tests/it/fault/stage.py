@@ -325,6 +325,18 @@ class Stage:
     def do_criu_killed(self):
         send_all(self.stopped, signal.SIGKILL)
 
+    def do_dump_fails_once(self):
+        """A connection is just being made, which CRIU cannot dump; after the first attempt it has
+        been made, because the container runs for a moment."""
+        (self.root() / "var/go").touch()  # nobody sees it before the dump has failed
+        assert len(self.fake.calls("checkpoint")) == 1
+
+    def do_dump_fails_twice(self):
+        """It is not made."""
+
+    def root(self):
+        return self.container.rootfs
+
     def do_hangs(self):
         """What is held stays held: only a time-out helps. release() comes too late."""
         self.answer(60)
@@ -392,6 +404,13 @@ class Stage:
             repair()
 
     # --- afterwards ---
+
+    def check_attempts(self):
+        """A dump is tried once more where that may help, and only once; into an empty folder."""
+        n = {"dump_fails_once": 2, "dump_fails_twice": 2}.get(self.fault)
+        assert n is None or len(self.fake.calls("checkpoint")) == n
+        assert self.fault != "dump_fails_once" or not self.error
+        assert self.fault != "dump_fails_twice" or self.reason() in (None, "CRIU_DUMP_FAILED")
 
     def count_fds(self):
         return len(procs.fds(self.agent.process.pid))

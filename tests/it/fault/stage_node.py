@@ -5,6 +5,7 @@ SIGTERM (kybernate.io/on-stop), and "suspend" and "resume" where containerd is w
 Nobody waits for a stop: containerd's client is answered at once, and looks when the task has ended.
 """
 import os
+import pathlib
 import signal
 import tempfile
 
@@ -72,6 +73,9 @@ class NodeStage(Stage):
         pid = self.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
                                            "--interval", "50", "--status", "/var/late"])
         return self.Late(pid, None)
+
+    def root(self):
+        return pathlib.Path(f"/proc/{self.container.pid}/root")
 
     def send(self):
         if self.what == "stop":

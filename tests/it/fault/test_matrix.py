@@ -91,7 +91,8 @@ def rows():
     quick = {("lock", "agent_killed"), ("vram_save", "shim_killed"), ("criu", "agent_killed"),
              ("criu", "criu_killed"), ("criu", "hangs"), ("runtime", "both_killed"),
              ("vram_restore", "worker_killed"), ("seal", "agent_killed"),
-             ("unlock", "container_killed"), ("lock", "new_process"), ("exit", "agent_killed")}
+             ("unlock", "container_killed"), ("lock", "new_process"),
+             ("runtime", "dump_fails_once"), ("exit", "agent_killed")}
     dump = ("quiesce", "lock", "vram_save", "runtime", "criu")
     found = [("leave", phase, fault) for phase in (*dump, "vram_restore", "unlock", "seal")
              for fault in everywhere]
@@ -99,6 +100,8 @@ def rows():
                                                       "vram_restore", "unlock")]
     found += [("leave", "runtime", "runtime_killed"), ("leave", "criu", "runtime_killed"),
               ("leave", "criu", "criu_killed")]
+    found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
+              for fault in ("dump_fails_once", "dump_fails_twice")]
     found += [("leave", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")
@@ -161,7 +164,10 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     record_property("row", result)
     # Enough to hash that the hashing is seen.
     more = {"edit": likely_victim} if row.fault == "oom_kill" else {}
-    stage.prepare([*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else None, **more)
+    args = [*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else COUNTER
+    if row.fault in ("dump_fails_once", "dump_fails_twice"):
+        args = ["sh", "-c", f"probe inflight /var/ready /var/go & exec {' '.join(args)}"]
+    stage.prepare(args, **more)
     if row.fault == "new_process":
         stage.more.append(stage.late_process())
     stage.at(row.phase)
@@ -170,6 +176,7 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     stage.mend(row.fault)
     stage.conclude(row.fault)
     until(stage.settled, 30, "the agent has nothing left to do")
+    stage.check_attempts()
     result[4] = stage.outcome()
     result[3] = time.monotonic() - stage.mended
     if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):

@@ -116,6 +116,9 @@ def test_slow_disk(place, gworld, gpu, phase, how, speed, reason, record_propert
         slow.speed(FAST)
         until(lambda: not agent.call("Status").operations, 20)
         assert not os.listdir(agent.dir / "journal")
+        if phase == "criu" and reason:
+            return  # CRIU was killed, and what it leaves behind may be in its own way: see
+            # docs/troubleshooting.md
         again = slow.folder / "again"
         again.mkdir(mode=0o700)
         container.checkpoint(again, options())
