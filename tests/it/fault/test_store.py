@@ -12,6 +12,7 @@ import pytest
 from gpu.conftest import Workload, group_config
 from gpu.test_checkpoint import options, state_of
 from kyb import ttrpc
+from kyb.agent import pb as agent_pb
 from kyb.wait import until
 
 from .stage import AGENT, SHIM
@@ -225,36 +226,77 @@ def test_interrupted_during_the_dump(gnode):
 
 # --- many ---
 
+LIMIT = 3
+SMALL = ["gpu-counter", "--vram", "1M", "--interval", "200", "--status", "/var/state"]
+
+
+def busiest(fake):
+    """How many dumps were under way at the same time at most, and how many there were."""
+    moments = []
+    for begun in (fake.folder / "calls").glob("*.argv"):
+        if b"checkpoint" not in begun.read_bytes().split(b"\0"):
+            continue
+        moments.append((int(begun.name.partition(".")[0]), 1))
+        ended = begun.with_suffix(".end").read_text(encoding="ascii")
+        moments.append((int(ended), -1))
+    most = now = 0
+    for _, step in sorted(moments):
+        now += step
+        most = max(most, now)
+    return most, len(moments) // 2
+
+
 def test_many_at_once(gworld, gpu, start_agent, request):
-    """Only so many dumps at a time, and every one comes to its turn."""
+    """Only so many dumps at a time, never fewer while somebody waits; every one comes to its turn
+    and is sealed."""
     count = 50 if request.config.getoption("--faults") == "full" else 6
-    agent = start_agent(gworld.agent_dir, more='[limits]\ncriu = 3\n' + group_config(gpu))
-    args = ["gpu-counter", "--vram", "1M", "--interval", "200", "--status", "/var/state"]
-    containers = [gworld.running(args) for _ in range(count)]
-    most, stop = [0], threading.Event()
-
-    def watch():
-        while not stop.is_set():
-            phases = [o.phase for o in agent.call("Status").operations]
-            del phases
-            running = sum(1 for c in containers if list(
-                (c.bundle / "work").resolve().glob("criu-work/dump.log")))
-            most[0] = max(most[0], running)
-            time.sleep(0.05)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
-                             options=options()) for n, c in enumerate(containers)]
-        for call in calls:
-            ttrpc.answer(call, 300)
-    finally:
-        stop.set()
-        watcher.join()
-    for container in containers:
-        assert (gworld.world.dir / f"i{containers.index(container)}/kybernate.json").exists()
+    agent = start_agent(gworld.agent_dir, more=f"[limits]\ncriu = {LIMIT}\n" + group_config(gpu))
+    fake = gworld.world.fake_runtime()
+    fake.after("checkpoint", 'date +%s%N >"$call.end"')
+    options_ = gworld.world.options(binary_name=str(fake.path))
+    containers = [gworld.running(SMALL, options=options_) for _ in range(count)]
+    fake.hold("checkpoint")
+    calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
+                         options=options()) for n, c in enumerate(containers)]
+    until(lambda: sum(o.phase == agent_pb.PHASE_CRIU_DUMP for o in
+                      agent.call("Status").operations) == count, 120, "all are at the dump")
+    until(lambda: len(fake.calls("checkpoint")) == LIMIT, 10)
+    time.sleep(0.3)  # one too many would begin now
+    assert len(fake.calls("checkpoint")) == LIMIT
+    fake.release("checkpoint")
+    for call in calls:
+        ttrpc.answer(call, 300)
+    assert busiest(fake) == (LIMIT, count)
+    for number, container in enumerate(containers):
+        assert (gworld.world.dir / f"i{number}/kybernate.json").exists()
         Workload(container.rootfs / "var/state").goes_on()
+    assert not agent.call("Status").operations
+
+
+def test_waiting_for_a_dump_has_an_end(gworld, gpu, start_agent):
+    """Whose turn does not come in time is refused with the reason, and computes on; the others are
+    not disturbed."""
+    agent = start_agent(gworld.agent_dir, more="[limits]\ncriu = 1\n" + group_config(gpu))
+    fake = gworld.world.fake_runtime()
+    options_ = gworld.world.options(binary_name=str(fake.path))
+    first, second, third = (gworld.running(SMALL, options=options_) for _ in range(3))
+    fake.hold("checkpoint")
+    dump = first.task.send("Checkpoint", id=first.id, path=str(gworld.image("i1")),
+                           options=options())
+    fake.wait_call("checkpoint")
+    with pytest.raises(ttrpc.Error, match="TIMEOUT: .*criu_dump"):
+        ttrpc.answer(second.task.send("Checkpoint", 3, id=second.id,
+                                      path=str(gworld.image("i2")), options=options()), 30)
+    second.workload.goes_on()
+    assert state_of(gpu, second) == "RUNNING"
+    next_ = third.task.send("Checkpoint", id=third.id, path=str(gworld.image("i3")),
+                            options=options())
+    fake.release("checkpoint")
+    ttrpc.answer(dump, 60)
+    ttrpc.answer(next_, 60)
+    for container in (first, second, third):
+        container.workload.goes_on()
+    assert len(fake.calls("checkpoint")) == 2
     assert not agent.call("Status").operations
 
 
