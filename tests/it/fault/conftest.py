@@ -11,7 +11,7 @@ from gpu.conftest import gnode, gpu, gworld, session_node, start_agent  # noqa: 
 
 HEAD = """# What has been made to fail
 
-<!-- Made by: tests/it/run -- -k test_matrix --faults full --fault-page docs/fault-matrix.md -->
+<!-- Made by: tests/it/run -- fault --faults full --fault-page docs/fault-matrix.md -->
 
 A container that computes on the emulated GPU is checkpointed, restored, suspended, resumed or
 stopped, and in the middle of a phase something happens to it. Survived means: the container
@@ -21,7 +21,7 @@ every process; no process, mount, control group, descriptor, socket, file or jou
 and what containerd's client was told is true. Seconds: from the moment the fault is over (an agent
 is started again, say) until that is so. Each row says how its last run ended.
 
-What each column is: `tests/it/fault/stage.py`.
+What each column is: `tests/it/fault/stage.py`, and the files beside it.
 
 """
 

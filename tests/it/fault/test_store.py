@@ -45,6 +45,27 @@ def remount(folder, how):
     subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
 
 
+def label(how):
+    """Of mount options."""
+    return "read-only" if how.endswith("ro") else "no inodes" if "nr_inodes" in how else "full"
+
+
+class Row:
+    """Of the fault matrix."""
+
+    def __init__(self, record_property, *what):
+        self.result = [*what, 99.0, "not survived"]
+        self.begun = self.reason = None
+        record_property("row", self.result)
+
+    def told(self, reason):
+        """The caller has been; from now on it counts."""
+        self.reason, self.begun = reason, time.monotonic()
+
+    def survived(self):
+        self.result[3:] = [time.monotonic() - self.begun, f"undone ({self.reason}); computes on"]
+
+
 def well(gpu, agent, container):
     """It computes on, and nobody has anything left to do."""
     assert container.status == "RUNNING"
@@ -66,24 +87,28 @@ def _place(gworld, gpu, start_agent):
 
 @pytest.mark.parametrize("how", ["size=1M", "nr_inodes=6", "size=64M,ro"],
                          ids=["full", "no-inodes", "read-only"])
-def test_image_folder(gworld, gpu, place, how):
+def test_image_folder(gworld, gpu, place, how, record_property):
     """CRIU fails in the middle, or cannot begin: everything is taken back."""
     agent, container = place
+    row = Row(record_property, "leave", "criu", f"images: {label(how)}")
     with tmpfs(gworld.world.dir / "small", how.replace(",ro", "")) as folder:
         if how.endswith(",ro"):
             remount(folder, "ro")
         with pytest.raises(ttrpc.Error) as caught:
             container.checkpoint(folder, options())
-        assert caught.value.message.split(":")[0] in ("STORE_FULL", "STORE_FAILED",
-                                                      "CRIU_DUMP_FAILED")
+        reason = caught.value.message.split(":")[0]
+        assert reason in ("STORE_FULL", "STORE_FAILED", "CRIU_DUMP_FAILED")
+        row.told(reason)
         well(gpu, agent, container)
+        row.survived()
     container.checkpoint(gworld.image("after"), options())
     well(gpu, agent, container)
 
 
-def test_full_when_it_is_sealed(gworld, gpu, place):
+def test_full_when_it_is_sealed(gworld, gpu, place, record_property):
     """The dump has just fitted; for its description there is no room."""
     agent, container = place
+    row = Row(record_property, "leave", "seal", "images: full")
     with tmpfs(gworld.world.dir / "small", "size=64M") as folder:
         rule = gpu.fault(call="restore", hang=True)  # after the dump, before the seal
         call = container.task.send("Checkpoint", id=container.id, path=str(folder),
@@ -94,7 +119,9 @@ def test_full_when_it_is_sealed(gworld, gpu, place):
         gpu.clear()
         with pytest.raises(ttrpc.Error, match="STORE_FULL"):
             ttrpc.answer(call, 30)
+        row.told("STORE_FULL")
         well(gpu, agent, container)
+        row.survived()
 
 
 # --- the journal ---
@@ -126,7 +153,8 @@ def test_journal(gworld, gpu, start_agent, how):
 
 @pytest.mark.parametrize("how", ["size=2M", "nr_inodes=12", "ro"],
                          ids=["full", "no-inodes", "read-only"])
-def test_store(gnode, how):
+def test_store(gnode, how, record_property):
+    row = Row(record_property, "leave", "criu", f"store: {label(how)}")
     gnode.agent.stop()
     with tmpfs(gnode.agent.store, "size=64M" if how == "ro" else how) as folder:
         gnode.agent.start()
@@ -136,8 +164,10 @@ def test_store(gnode, how):
         outcome = gnode.checkpoint(container, leave=True)
         assert outcome.reason in ("STORE_FULL", "STORE_FAILED", "CRIU_DUMP_FAILED",
                                   "ROOTFS_FAILED"), outcome
+        row.told(outcome.reason)
         container.workload.goes_on()
         assert gnode.gpu.processes()[container.pid]["state"] in (None, "RUNNING")
+        row.survived()
         if how == "ro":
             remount(folder, "rw")
         assert gnode.agent.refs() == []
