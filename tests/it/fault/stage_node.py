@@ -104,7 +104,7 @@ class NodeStage(Stage):
         """The agent has CRIU's log kept with the images."""
         if not any(self.agent.store.glob(".new*/logs/dump.log")):
             return []
-        return super().criu_processes()
+        return self.criu_processes()
 
     # --- what happens ---
 
