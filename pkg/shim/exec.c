@@ -82,6 +82,7 @@ struct start {
 	struct process *p;
 	struct gate_pass pass;
 	struct flow flow;
+	bool counted; /* among the container's running execs */
 };
 
 static struct start *start_of(struct flow *f)
@@ -166,6 +167,7 @@ static int step_exec(struct flow *f, struct error *err)
 	/* From now on it may live, and die, before we know its pid. */
 	reaper_hold(&p->c->shim->reaper, &p->hold);
 	p->c->running_execs++;
+	st->counted = true;
 	r = runtime_exec(&p->c->rt, spec_file, pid_file, stdio_console(&p->io), &io, resume_with,
 			 st, err);
 	shim_expect_moves(p->c->shim); /* after: it has some milliseconds to go until then */
@@ -174,11 +176,12 @@ static int step_exec(struct flow *f, struct error *err)
 
 static int undo_exec(struct flow *f, struct error *err)
 {
-	struct process *p = start_of(f)->p;
+	struct start *st = start_of(f);
 
 	(void)err;
-	reaper_release(&p->hold);
-	exit_exec_gone(p->c);
+	reaper_release(&st->p->hold);
+	if (st->counted)
+		exit_exec_gone(st->p->c);
 	return 0;
 }
 

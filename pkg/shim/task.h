@@ -198,6 +198,10 @@ struct op {
 void *op_new(size_t size, struct ttrpc_call *call, struct process *p);
 /* Calls begin() when no other op of the process's lane is under way. */
 void op_enter(struct op *op, void (*begin)(struct op *op));
+/* Both, for a call that names its process (exec_id "": the init); one that does not exist is
+ * answered NotFound. */
+void op_call(struct shim *shim, struct ttrpc_call *call, const char *id, const char *exec_id,
+	     void (*begin)(struct op *op));
 /* These answer the call, leave the lane and free the op. */
 void op_reply(struct op *op, const ProtobufCMessage *msg);
 void op_reply_empty(struct op *op);

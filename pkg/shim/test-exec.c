@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -122,6 +123,27 @@ static void an_exec_that_cannot_be_started_is_waited_for_no_longer(void **state)
 		assert_int_equal(rig_delete(r, "web", "sh", NULL), RPC_OK);
 	}
 	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__RUNNING);
+}
+
+/* A full disk, or an init that has just died: then nothing was counted, so nothing is taken back. */
+static void an_exec_that_was_never_begun_holds_no_exit_up(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+	struct error err;
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/sh-process.json", c->path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(rig_exec(r, "web", "sh", NULL), RPC_OK);
+	assert_int_equal(rig_start(r, "web", "sh", &err), RPC_UNKNOWN);
+	assert_non_null(strstr(err.text, "write the process of exec sh"));
+	assert_int_equal(c->running_execs, 0);
+	assert_int_equal(rig_calls(r, "web", "exec"), 0);
+	kill_process(&c->init);
+	rig_event(r, 3, "/tasks/exit web web 137");
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__STOPPED);
+	assert_int_equal(rig_delete(r, "web", "sh", NULL), RPC_OK);
 }
 
 static void an_exec_may_be_prepared_before_the_container_starts(void **state)
@@ -358,6 +380,7 @@ int main(int argc, char **argv)
 		T(an_exec_lives_and_dies),
 		T(an_exit_before_its_start_has_returned_is_told_after_it),
 		T(an_exec_that_cannot_be_started_is_waited_for_no_longer),
+		T(an_exec_that_was_never_begun_holds_no_exit_up),
 		T(an_exec_may_be_prepared_before_the_container_starts),
 		T(the_exit_of_the_init_is_told_last),
 		T(a_container_takes_its_execs_with_it),
