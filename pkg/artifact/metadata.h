@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/mount_record.h"
 
 #define METADATA_PROCESSES_MAX 1024
 #define METADATA_GPUS_MAX      32
@@ -94,6 +95,8 @@ struct metadata {
 	struct metadata_container container;
 	struct metadata_pod pod;
 	struct metadata_gpu gpu;
+	const struct mount_record *mounts; /* beyond what config.json tells */
+	size_t n_mounts;
 	const struct metadata_phase *phases; /* (M) those that had ended when it was sealed */
 	size_t n_phases;
 	uint64_t duration_us;       /* (M) of the operation, up to the sealing */

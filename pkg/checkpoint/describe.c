@@ -127,6 +127,8 @@ int describe_checkpoint(const struct operation *op, struct arena *mem, struct me
 		.runtime_flags = req->runtime_flags,
 		.n_runtime_flags = req->n_runtime_flags,
 		.exited = req->exit,
+		.mounts = req->mounts.items,
+		.n_mounts = req->mounts.n,
 		.container = { .id = req->container_id,
 			       .containerd_namespace = or_null(req->ns),
 			       .name = or_null(req->container_name),

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "event/loop.h"
 #include "event/reaper.h"
+#include "oci/mounts.h"
 #include "proc/spawn.h"
 
 struct runtime {
@@ -60,6 +61,7 @@ struct runtime_checkpoint {
 	size_t n_empty_namespaces;
 	nsec_t deadline;
 	bool no_cuda_plugin; /* keep CRIU's own CUDA plugin out: the agent owns the GPU's state */
+	struct mount_maps mounts; /* that the runtime does not know of */
 };
 
 struct runtime_restore {
@@ -76,6 +78,7 @@ struct runtime_restore {
 	 * runc before 1.2 and crun before 1.21 do not tell it (runc: criuApplyCgroups()).
 	 */
 	const char *cgroup_root;
+	struct mount_maps mounts; /* that the runtime does not know of */
 };
 
 /*

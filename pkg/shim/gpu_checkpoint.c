@@ -230,8 +230,13 @@ static void dump(struct checkpoint *ck)
 	checkpoint_args(ck, &args);
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
+	r = mounts_declare(&ck->mounts, &ck->mounts_mem, &args.mounts);
+	if (r < 0)
+		(void)error_set(&err, r, "out of memory");
 	/* Frozen by us: CRIU finds it so and leaves it so. */
-	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
+	if (r == 0)
+		r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping,
+				       &err);
 	if (r < 0)
 		order_done(ck, r, &err);
 }
@@ -558,6 +563,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
 	req.held = buf_bytes(&ck->op.c->held);
+	req.mounts = ck->mounts;
 	if (ck->return_by) {
 		req.came_back = true;
 		req.last_order = ck->last_order;
@@ -581,6 +587,9 @@ void gpu_checkpoint(struct checkpoint *ck)
 				 "told from others");
 	if (r == 0)
 		r = checkpoint_work_path(ck, &err);
+	ck->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
+	if (r == 0)
+		r = gpu_look_at_mounts(c, &ck->mounts_mem, &ck->mounts, &err);
 	if (r < 0) {
 		checkpoint_end(ck, r, &err);
 		return;

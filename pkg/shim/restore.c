@@ -38,6 +38,7 @@ struct restore {
 	nsec_t order_start;
 	struct remains remains;
 	int hold; /* of the checkpoint; 0 = none */
+	struct arena mounts_mem;
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -78,6 +79,8 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 		r = gpu_hold_images(rs->image_path, &err);
 		rs->hold = r > 0 ? r : 0;
 	}
+	if (r >= 0)
+		r = gpu_map_mounts(rs->c, &reply->mounts, &rs->mounts_mem, &rs->args.mounts, &err);
 	flow_resume(&rs->flow, r < 0 ? r : 0, &err);
 }
 
@@ -353,6 +356,7 @@ static void done(struct flow *f, int r, const struct error *err)
 	container_unref(c);
 	if (rs->hold)
 		(void)close(rs->hold);
+	arena_done(&rs->mounts_mem);
 	free(rs);
 }
 
@@ -377,6 +381,7 @@ void start_restore(struct op *op)
 	rs->c = c;
 	rs->p = op->p;
 	rs->with_agent = gpu_restores(c);
+	rs->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
 	r = PATH_PRINTF(rs->image_path, "%s", c->checkpoint ? c->checkpoint : "");
 	if (r == 0)
 		r = *c->options.criu_work_path
