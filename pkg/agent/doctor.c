@@ -163,7 +163,8 @@ static void surveyed(void *data, int r, const struct error *err)
 	struct doctor *d = data;
 	const struct survey s = { .cgroup = &d->cgroup,
 				  .group = d->group,
-				  .store = d->agent->store };
+				  .store = d->agent->store,
+				  .worker = d->agent->worker };
 	char found[512];
 
 	if (d->group)

@@ -71,6 +71,8 @@ static const struct doc_field process_fields[] = {
 	DOC_FIELD(struct metadata_process, vram_bytes, DOC_NUMBER, DOC_NUMBER_MAX),
 	DOC_ARRAY(struct metadata_process, gpu_uuids, DOC_TEXTS, PROCESS_GPUS,
 		  .text_max = WORD_MAX),
+	DOC_FIELD(struct metadata_process, job, DOC_NUMBER, METADATA_PROCESSES_MAX,
+		  .flags = DOC_OPTIONAL),
 };
 static const struct doc_shape process_shape =
 	SHAPE(struct metadata_process, process_fields, NULL);

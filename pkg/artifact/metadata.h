@@ -52,6 +52,7 @@ struct metadata_process {
 	uint64_t vram_bytes;
 	const char *const *gpu_uuids; /* each is that of one of the devices */
 	size_t n_gpu_uuids;
+	uint64_t job; /* its checkpoint job's file is cuda-job-N.bin of the image; 0 = none */
 };
 
 struct metadata_device {

@@ -20,6 +20,7 @@
 #include "base/path.h"
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/jobfile.h"
 #include "checkpoint/survey.h"
 
 static bool has_gpu(const struct operation *op)
@@ -156,8 +157,14 @@ static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
+	int r;
+
 	slot_release(&op->slot);
 	op->criu_done = true;
+	/* As they are now: the processes' restore changes them, and the image is sealed after it. */
+	r = op->group ? jobfile_save(op->group, op->image_path, err) : 0;
+	if (r < 0)
+		return r;
 	if (op->work.fd < 0 || !op->host->rootfs)
 		return 0; /* containerd's client saves them by itself */
 	return op->host->rootfs(op, err);

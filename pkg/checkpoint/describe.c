@@ -42,6 +42,7 @@ static int describe_process(const struct operation *op, const struct gpu_member 
 		.vram_bytes = m->vram_bytes == GPU_BYTES_UNKNOWN ? 0 : m->vram_bytes,
 		.gpu_uuids = uuids,
 		.n_gpu_uuids = n,
+		.job = m->job,
 	};
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/jobfile.h"
 #include "proc/procfs.h"
 
 /* Two looks at the process list must agree; a container that forks CUDA processes faster than we
@@ -145,11 +146,54 @@ static void issue(struct gpu_group *g, struct member *m, enum gpu_op op)
 	g->pending++;
 }
 
+static bool in_job(const struct gpu_group *g)
+{
+	const struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (!m->pub.gone && m->pub.job)
+			return true;
+	return false;
+}
+
+/* The next one's turn; a recovery goes on where one fails, for the others' sake. */
+static void take_turns(struct gpu_group *g)
+{
+	struct member *m, *at = g->turn;
+
+	if (group_failed(g) && !g->recovering) {
+		g->turn_next(g);
+		return;
+	}
+	list_for_each(m, &g->members, node) {
+		if (at) { /* until behind the last one */
+			at = m == at ? NULL : at;
+			continue;
+		}
+		if (!g->turn_wants(&m->pub))
+			continue;
+		g->turn = m;
+		g->next = NULL;
+		issue(g, m, g->turn_op);
+		group_then(g, take_turns);
+		return;
+	}
+	g->turn_next(g);
+}
+
 void group_pass(struct gpu_group *g, enum gpu_op op, group_wants which,
 		 void (*next)(struct gpu_group *g))
 {
 	struct member *m;
 
+	if (in_job(g)) {
+		g->turn_op = op;
+		g->turn_wants = which;
+		g->turn_next = next;
+		g->turn = NULL;
+		group_then(g, take_turns);
+		return;
+	}
 	g->next = NULL; /* not before all have been issued */
 	list_for_each(m, &g->members, node)
 		if (which(&m->pub))
@@ -189,9 +233,24 @@ struct member *group_find(const struct gpu_group *g, pid_t pid, uint64_t start_t
 	return NULL;
 }
 
+/* By their numbers in the container. */
+static void insert(struct gpu_group *g, struct member *m)
+{
+	struct member *other;
+
+	list_for_each(other, &g->members, node) {
+		if (other->pub.ns_pid <= m->pub.ns_pid)
+			continue;
+		list_append(&other->node, &m->node); /* before it */
+		return;
+	}
+	list_append(&g->members, &m->node);
+}
+
 int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 {
 	struct member *m;
+	int r;
 
 	if (group_find(g, pid, start_time))
 		return 0;
@@ -207,9 +266,11 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 	/* For people only; a process that leaves meanwhile is found out by the next call. */
 	(void)procfs_name(pid, m->pub.name, sizeof(m->pub.name));
 	(void)procfs_ns_pid(pid, &m->pub.ns_pid);
-	list_append(&g->members, &m->node);
+	r = jobfile_named(pid);
+	m->pub.job = r > 0;
+	insert(g, m);
 	g->n++;
-	return 0;
+	return r < 0 && r != -ESRCH ? r : 0;
 }
 
 int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
@@ -660,6 +721,17 @@ void gpu_group_free(struct gpu_group *g)
 		free(m);
 	}
 	free(g);
+}
+
+void gpu_group_set_job(struct gpu_group *g, size_t i, unsigned int job)
+{
+	struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (i-- == 0) {
+			m->pub.job = job;
+			return;
+		}
 }
 
 size_t gpu_group_size(const struct gpu_group *g)
