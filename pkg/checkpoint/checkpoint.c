@@ -442,8 +442,20 @@ static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
 						.observe = operation_observe,
 						.done = dumped };
 
+/* Of a dump that an agent before us has ordered; without them the image would be good for nothing,
+ * and is not sealed. */
+static void keep_jobs(struct operation *op)
+{
+	struct error err = ERROR_NULL;
+
+	if (op->revival && op->group && !op->sealed &&
+	    jobfile_save(op->group, op->image_path, &err) < 0)
+		op->canceled = err;
+}
+
 void checkpoint_goes_on(struct operation *op)
 {
+	keep_jobs(op);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
 		return;
