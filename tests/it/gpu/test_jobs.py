@@ -11,6 +11,7 @@ from kyb import ttrpc
 
 from .conftest import Workload
 from .test_group import SUSPEND, all_compute, mine, options
+from .test_return import crash, send
 
 pytestmark = pytest.mark.criu
 
@@ -147,6 +148,30 @@ def test_a_failure_on_the_way(gworld, gpu, start_agent, tmp_path):
     all_compute(gpu, container, workloads)
     container.checkpoint(gworld.image("second"), options())
     all_compute(gpu, container, workloads)
+
+
+@pytest.mark.parametrize("exit_", [False, True], ids=["leave", "exit"])
+def test_the_agent_dies_while_criu_dumps(gworld, gpu, start_agent, world, tmp_path, exit_):
+    """The next one keeps the file before it gives the memory back."""
+    agent = start_agent(gworld.agent_dir)
+    fake = world.fake_runtime()
+    container = gworld.container(COUNTERS, environ=[NAMED], edit=with_volume(tmp_path),
+                                 options=world.options(binary_name=str(fake.path)))
+    container.run()
+    for i in range(N):
+        Workload(container.rootfs / f"var/state.{i}").ready()
+    fake.hold("checkpoint")
+    folder = gworld.image()
+    dump = send(container, folder, exit=exit_)
+    fake.wait_call("checkpoint")
+    saved = (tmp_path / "file").read_bytes()
+    crash(agent)
+    agent.start()
+    fake.release("checkpoint")
+    ttrpc.answer(dump, 60)
+    assert (folder / "cuda-job-1.bin").read_bytes() == saved
+    about = json.loads((folder / "kybernate.json").read_text())
+    assert [p["job"] for p in about["gpu"]["processes"]] == [1] * N
 
 
 @pytest.mark.parametrize("gpu", [595], indirect=True)

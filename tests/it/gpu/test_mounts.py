@@ -17,7 +17,7 @@ pytestmark = pytest.mark.criu
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.580.95.05"
 FIRMWARE = "/lib/firmware/nvidia/580.95.05"
 SOCKET = "/run/nvidia-persistenced/socket"
-NODE = "/dev/nvidia7"
+NODE = "/dev/nvidia-uvm"
 PARAMS = "/proc/version"  # stands for /proc/driver/nvidia/params, which only a driver makes
 SCRATCH = "/run/nvidia-ctk-hook4711"
 
@@ -35,7 +35,7 @@ set -e
 file {driver}/libcuda.so.580.95.05 {LIBRARY}
 mount -o remount,bind,ro,nosuid,nodev "$root{LIBRARY}"
 mkdir -p "$root{FIRMWARE}" && mount --bind {driver}/firmware "$root{FIRMWARE}"
-file {driver}/nvidia7 {NODE}
+file {driver}/nvidia-uvm {NODE}
 file {driver}/socket {SOCKET}
 mkdir -p "$root{SCRATCH}" && mount -t tmpfs tmpfs "$root{SCRATCH}"
 echo "ModifyDeviceFiles: 0" >"$root{SCRATCH}/params"
@@ -53,7 +53,7 @@ class Driver:
         self.library = folder / "libcuda.so.580.95.05"
         self.library.write_bytes(os.urandom(300_000))
         (folder / "firmware/gsp_ga10x.bin").write_bytes(b"firmware")
-        os.mknod(folder / "nvidia7", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(folder / "nvidia-uvm", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(str(folder / "socket"))
         self.hook = folder / "hook"
@@ -145,6 +145,73 @@ def test_without_the_hook(gnode, driver):
     assert driver.seen_by(third.pid) == options
 
 
+def cdi(driver):
+    """The same files by config.json, as CDI has them: the sources are this node's."""
+    def edit(spec):
+        driver.edit_without(spec)
+        spec["mounts"] += [
+            {"destination": dest, "type": "bind", "source": str(source), "options": options}
+            for dest, source, options in (
+                (LIBRARY, driver.library, ["rbind", "ro", "nosuid", "nodev"]),
+                (FIRMWARE, driver.dir / "firmware", ["rbind", "ro"]),
+                (NODE, driver.dir / "nvidia-uvm", ["rbind"]),
+                (SOCKET, driver.dir / "socket", ["rbind"]))]
+    return edit
+
+
+def elsewhere(driver, folder):
+    """The same driver, as another node has it in another place."""
+    other = Driver(folder)
+    other.library.write_bytes(driver.library.read_bytes())
+    return other
+
+
+def seen_by_cdi(driver, pid):
+    root = pathlib.Path(f"/proc/{pid}/root")
+    assert (root / LIBRARY[1:]).read_bytes() == driver.library.read_bytes()
+    assert (root / LIBRARY[1:]).stat().st_ino == driver.library.stat().st_ino
+    assert (root / FIRMWARE[1:] / "gsp_ga10x.bin").stat().st_ino == \
+        (driver.dir / "firmware/gsp_ga10x.bin").stat().st_ino
+    assert (root / NODE[1:]).stat().st_rdev == os.makedev(1, 3)
+
+
+def test_cdi_of_another_node(gnode, driver, tmp_path_factory):
+    """The new config.json decides, for mounts of the old one and for a hook's."""
+    other = elsewhere(driver, tmp_path_factory.mktemp("other"))
+    first = gnode.running(WITH_LIBRARY, edit=cdi(driver))
+    assert gnode.checkpoint(first).ok
+    gnode.ended(first)
+    assert recorded(gnode)[LIBRARY]["configured"]
+    driver.library.rename(driver.dir / "gone")
+    second = gnode.new_life("ck", args=WITH_LIBRARY, edit=cdi(other))
+    second.run()
+    gnode.watch(second).goes_on()
+    seen_by_cdi(other, second.pid)
+
+
+def test_from_a_hook_to_cdi(gnode, driver, tmp_path_factory):
+    other = elsewhere(driver, tmp_path_factory.mktemp("other"))
+    first = gnode.running(WITH_LIBRARY, edit=driver.edit)
+    assert gnode.checkpoint(first).ok
+    gnode.ended(first)
+    driver.library.rename(driver.dir / "gone")
+    second = gnode.new_life("ck", args=WITH_LIBRARY, edit=cdi(other))
+    second.run()
+    gnode.watch(second).goes_on()
+    seen_by_cdi(other, second.pid)
+
+
+def test_from_cdi_to_nothing(gnode, driver):
+    """What the new config.json has not is mounted from where it was, if it is a driver's."""
+    first = gnode.running(WITH_LIBRARY, edit=cdi(driver))
+    assert gnode.checkpoint(first).ok
+    gnode.ended(first)
+    second = gnode.new_life("ck", args=WITH_LIBRARY, edit=driver.edit_without)
+    second.run()
+    gnode.watch(second).goes_on()
+    seen_by_cdi(driver, second.pid)
+
+
 def new_life_refused(gnode, driver, **more):
     """Its message. Nothing has been run, and the container could not be told from a new one."""
     more.setdefault("edit", driver.edit_without)
@@ -170,11 +237,11 @@ def test_refused_where_it_has_no_counterpart(gnode, driver):
     driver.library.write_bytes(library + b"newer")
     assert "300005 bytes instead of 300000" in new_life_refused(gnode, driver)
     driver.library.write_bytes(library)
-    (driver.dir / "nvidia7").unlink()
-    (driver.dir / "nvidia7").write_bytes(b"")
+    (driver.dir / "nvidia-uvm").unlink()
+    (driver.dir / "nvidia-uvm").write_bytes(b"")
     assert f"had {NODE}" in new_life_refused(gnode, driver)
-    (driver.dir / "nvidia7").unlink()
-    os.mknod(driver.dir / "nvidia7", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (driver.dir / "nvidia-uvm").unlink()
+    os.mknod(driver.dir / "nvidia-uvm", stat.S_IFCHR | 0o666, os.makedev(1, 3))
 
     def without_program(spec):
         driver.edit_without(spec)
