@@ -62,4 +62,10 @@ struct mounts_restore {
 int mounts_map(const struct mounts_restore *where, const struct mount_records *then,
 	       struct arena *mem, struct mount_maps *ret, struct error *err);
 
+/*
+ * Is there a mount in each place where there was one? mountinfo: of the restored container. Returns 0
+ * or negative with err (MOUNT_MISMATCH).
+ */
+int mounts_verify(const char *mountinfo, const struct mount_records *then, struct error *err);
+
 #endif

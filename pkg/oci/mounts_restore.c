@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/mountinfo.h"
 #include "base/path.h"
 #include "oci/mounts_config.h"
 
@@ -188,4 +189,39 @@ int mounts_map(const struct mounts_restore *where, const struct mount_records *t
 	for (size_t i = 0; i < then->n && r == 0; i++)
 		r = map_one(where, &now, &then->items[i], mem, ret, err);
 	return r < 0 ? r : make_places(root, then, &now, err);
+}
+
+/* --- afterwards ----------------------------------------------------------------------------- */
+
+struct places {
+	const struct mount_records *then;
+	bool seen[MOUNT_RECORDS_MAX];
+};
+
+static int see(void *arg, const struct mountinfo *m)
+{
+	struct places *p = arg;
+	char point[PATH_MAX];
+
+	if (mountinfo_unescape(m->point, point, sizeof(point)) < 0)
+		return 0;
+	for (size_t i = 0; i < p->then->n; i++)
+		if (strcmp(p->then->items[i].destination, point) == 0)
+			p->seen[i] = true;
+	return 0;
+}
+
+int mounts_verify(const char *mountinfo, const struct mount_records *then, struct error *err)
+{
+	struct places p = { .then = then };
+	int r = then->n > MOUNT_RECORDS_MAX ? -E2BIG : mountinfo_each(mountinfo, see, &p);
+
+	if (r < 0)
+		return error_sys(err, r, "%s", mountinfo);
+	for (size_t i = 0; i < then->n; i++)
+		if (!p.seen[i])
+			return error_reason(err, REASON_MOUNT_MISMATCH, -ENOENT,
+					    "the restored container has lost the mount %s",
+					    then->items[i].destination);
+	return 0;
 }

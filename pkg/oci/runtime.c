@@ -186,6 +186,7 @@ struct request {
 	const struct bytes *input;
 	nsec_t deadline; /* 0 = COMMAND_TIME_MAX from now */
 	bool group;      /* it is killed with all that it has started: with CRIU */
+	bool own_mounts;
 	int (*judge)(struct runtime_call *call, int r, struct error *err);
 };
 
@@ -214,6 +215,7 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	 */
 	s.read_only = rt->crun;
 	s.new_group = req->group;
+	s.own_mounts = req->own_mounts;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
@@ -456,6 +458,7 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 	size_t n = 0;
 	int r = 0;
 
+	req.own_mounts = args->own_mounts;
 	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);

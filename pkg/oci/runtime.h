@@ -79,6 +79,14 @@ struct runtime_restore {
 	 */
 	const char *cgroup_root;
 	struct mount_maps mounts; /* that the runtime does not know of */
+	/*
+	 * In a mount namespace of the runtime's own. runc runs the hooks at a restore too, in a copy
+	 * of the mounts whose propagation nobody has cut: where "/" is shared, as under systemd, what
+	 * a hook mounts below the root file system appears on the host's mount of it, and on the one
+	 * that runc makes for CRIU. When runc unmounts that in the end, the kernel takes it away from
+	 * the container as well, which by then has its own in the same place.
+	 */
+	bool own_mounts;
 };
 
 /*

@@ -158,6 +158,7 @@ static void of_a_hook(void **state)
 	struct mount_records r;
 	struct mount_maps maps;
 	const struct mount_record *m;
+	struct error err = ERROR_NULL;
 
 	(void)state;
 	write_tables();
@@ -170,6 +171,9 @@ static void of_a_hook(void **state)
 	assert_string_equal(m->root, "/driver/libcuda.so.1");
 	assert_true(m->external && !m->configured && m->in_root && m->size == strlen("library"));
 	assert_string_equal(find(&r, "/usr/lib/firmware")->kind, MOUNT_DIRECTORY);
+	assert_int_equal(mounts_verify(in("own"), &r, &err), 0);
+	assert_true(mounts_verify(in("hosts"), &r, &err) < 0);
+	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
 	assert_int_equal(mounts_declare(&r, &mem, &maps), 0);
 	assert_int_equal(maps.n, 2);
 	assert_string_equal(maps.items[0].source, maps.items[0].destination);

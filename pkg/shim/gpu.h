@@ -35,6 +35,9 @@ int gpu_look_at_mounts(const struct container *c, struct arena *mem, struct moun
 		       struct error *err);
 int gpu_map_mounts(const struct container *c, const struct mount_records *then, struct arena *mem,
 		   struct mount_maps *ret, struct error *err);
+/* After the restore: all of them are there. */
+int gpu_verify_mounts(const struct container *c, const struct mount_records *then,
+		      struct error *err);
 /* The description of a checkpoint takes 2 MiB of text. */
 #define GPU_MOUNTS_MEMORY ((size_t)1 << 20)
 

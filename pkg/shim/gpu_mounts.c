@@ -60,3 +60,12 @@ int gpu_map_mounts(const struct container *c, const struct mount_records *then, 
 		return error_sys(err, r, "%s", rootfs);
 	return mounts_map(&where, then, mem, ret, err);
 }
+
+int gpu_verify_mounts(const struct container *c, const struct mount_records *then,
+		      struct error *err)
+{
+	char path[64];
+
+	(void)PATH_PRINTF(path, "/proc/%d/mountinfo", c->init.pid);
+	return then->n ? mounts_verify(path, then, err) : 0;
+}

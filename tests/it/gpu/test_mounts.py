@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 import stat
+import subprocess
 
 import pytest
 
@@ -87,6 +88,16 @@ class Driver:
 
 
 @pytest.fixture
+def shared(gnode):
+    """What is mounted in bundles propagates, as it does on any host with systemd."""
+    folder = str(gnode.node.dir / "s/io.containerd.runtime.v2.task")
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "--make-shared", folder], check=True)
+    yield
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
 def driver(gnode, tmp_path_factory):
     """A Driver whose files may be mounted."""
     made = Driver(tmp_path_factory.mktemp("driver"))
@@ -123,6 +134,23 @@ def test_a_hooks_mounts_come_back(gnode, driver):
     second.run()
     gnode.watch(second).goes_on()
     assert driver.seen_by(second.pid) == options
+
+
+def test_a_hook_on_a_host_that_propagates(gnode, driver, shared):
+    """At the restore the hook mounts into the host's root file system: nothing of it stays, and it
+    does not take the container's mounts away with it."""
+    first = gnode.running(WITH_LIBRARY, edit=driver.edit)
+    options = driver.seen_by(first.pid)
+    assert gnode.checkpoint(first).ok
+    gnode.ended(first)
+    second = gnode.new_life("ck", args=WITH_LIBRARY, edit=driver.edit)
+    second.run()
+    gnode.watch(second).goes_on()
+    assert driver.seen_by(second.pid) == options
+    assert str(driver.dir) not in pathlib.Path("/proc/self/mountinfo").read_text()
+    second.kill()
+    gnode.ended(second)
+    del shared
 
 
 def test_without_the_hook(gnode, driver):
