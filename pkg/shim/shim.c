@@ -46,6 +46,7 @@ void shim_leave(struct shim *shim)
 	if (shim->leave_by)
 		return;
 	shim->leave_by = time_now() + LEAVE_MAX;
+	timer_cancel(&shim->orphan.timer);
 	/* First the name, then the socket: a new shim must never find its own removed. */
 	if (*shim->socket_path)
 		socket_unlink(shim->socket_path, &shim->socket_id);
@@ -121,6 +122,7 @@ static void tear_down(struct shim *shim)
 	publisher_free(shim->publisher);
 	while ((c = list_first(&shim->containers, struct container, node)))
 		container_retire(c);
+	timer_cancel(&shim->orphan.timer);
 	signals_close(&shim->signals);
 	loop_free(shim->loop);
 	cgroup_host_close(&shim->cgroups);
@@ -160,6 +162,7 @@ int shim_serve(const struct args *args, int listen_fd, struct error *err)
 	if (r == 0) {
 		log_debug("shim serving", F_STR("id", shim.id), F_STR("namespace", shim.ns),
 			  F_INT("pid", getpid()));
+		orphan_watch_shim(&shim);
 		trim();
 		r = loop_run(shim.loop);
 		if (r < 0)

@@ -9,6 +9,7 @@
  *	exec.c       Exec, Start of an exec              delete.c     Delete
  *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
  *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
+ *	orphan.c     what containerd has forgotten
  *	gpu_checkpoint.c, gpu_suspend.c, gpu.c  the GPU side, with the agent (hooks/)
  */
 #ifndef KYB_SHIM_TASK_H
@@ -31,6 +32,12 @@
 #include "shim/socket.h"
 #include "shim/stdio.h"
 
+/* Looks now and then, less often each time. */
+struct orphan {
+	struct timer timer;
+	nsec_t pause;
+};
+
 struct shim {
 	struct loop *loop;
 	struct reaper reaper;
@@ -46,6 +53,7 @@ struct shim {
 	struct socket_id socket_id;
 	struct timer leave;
 	nsec_t leave_by; /* 0 = not leaving */
+	struct orphan orphan; /* without containers: is there anybody who knows of it? */
 };
 
 enum process_state {
@@ -111,6 +119,7 @@ struct container {
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
 	bool init_waits;  /* its exit is told once the last exec is gone */
+	struct orphan orphan; /* stopped: is its bundle still there? */
 	unsigned int running_execs;
 	char *checkpoint; /* images to restore from, or NULL */
 	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
@@ -247,6 +256,13 @@ void exit_watch(struct process *p);
 void exit_keep(struct process *p);
 /* An exec that was counted as running was not started after all. */
 void exit_exec_gone(struct container *c);
+
+/* --- orphan.c ------------------------------------------------------------------------------- */
+
+/* Its init has exited: when its bundle goes without a Delete, it is dropped, without an event. */
+void orphan_watch(struct container *c);
+/* It has no container: when its bundle, in which it was started, goes without a Shutdown, it leaves. */
+void orphan_watch_shim(struct shim *shim);
 
 /* --- shim.c --------------------------------------------------------------------------------- */
 

@@ -371,6 +371,7 @@ int rig_close(void **state)
 	publisher_free(s->publisher);
 	while ((c = list_first(&s->containers, struct container, node)))
 		container_retire(c);
+	timer_cancel(&s->orphan.timer);
 	ttrpc_server_free(r->containerd);
 	kill_children();
 	signals_close(&s->signals);

@@ -181,6 +181,11 @@ def _reason(report):
     return getattr(report, "wasxfail", "") or str(report.longrepr)
 
 
+def _why(report):
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return (crash.message if crash else str(report.longrepr)).strip()[:300]
+
+
 def _by_shim(stats):
     """{shim: {"passed": ..., "skipped": ..., "failed": ...}} of the conformance tests."""
     counts = {}
@@ -214,5 +219,5 @@ def pytest_terminal_summary(terminalreporter, config):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"passed": len(stats.get("passed", [])) + len(stats.get("xpassed", [])),
                    "failed": len({report.nodeid for report in broken}),
-                   "broken": sorted({report.nodeid for report in broken}),
+                   "broken": sorted({f"{report.nodeid}: {_why(report)}" for report in broken}),
                    "reasons": reasons, "what": env.describe(), "shims": _by_shim(stats)}, file)
