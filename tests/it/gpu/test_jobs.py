@@ -172,6 +172,7 @@ def test_the_agent_dies_while_criu_dumps(gworld, gpu, start_agent, world, tmp_pa
     assert (folder / "cuda-job-1.bin").read_bytes() == saved
     about = json.loads((folder / "kybernate.json").read_text())
     assert [p["job"] for p in about["gpu"]["processes"]] == [1] * N
+    assert "/job" in [m["destination"] for m in about["mounts"]]
 
 
 @pytest.mark.parametrize("gpu", [595], indirect=True)
