@@ -15,6 +15,7 @@
 #include "base/membership.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/utf8.h"
 
 #define PROC_FILE_MAX ((size_t)64 << 10)
 /* The kernel takes 128 KiB a string, and a quarter of the stack limit for all of them. */
@@ -58,6 +59,17 @@ int procfs_start_time(pid_t pid, uint64_t *ret)
 	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
 }
 
+bool procfs_zombie(pid_t pid)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	const char *end;
+
+	if (read_of(pid, "stat", &b) < 0)
+		return false;
+	end = strrchr(buf_str(&b), ')'); /* as above */
+	return end && (strncmp(end, ") Z", 3) == 0 || strncmp(end, ") X", 3) == 0);
+}
+
 int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
 {
 	struct membership m;
@@ -82,6 +94,7 @@ int procfs_name(pid_t pid, char *buf, size_t size)
 		n = size - 1;
 	memcpy(buf, buf_str(&b), n);
 	buf[n] = 0;
+	utf8_mend(buf); /* the kernel cuts names off at 15 bytes, and takes any (prctl(2)) */
 	return 0;
 }
 

@@ -122,6 +122,20 @@ static void live_processes(void **state)
 	assert_int_equal(procfs_start_time(NO_SUCH_PID, &its), -ESRCH);
 }
 
+static void zombies(void **state)
+{
+	pid_t pid = start_child();
+	siginfo_t info;
+
+	(void)state;
+	assert_false(procfs_zombie(pid));
+	(void)kill(pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	assert_true(procfs_zombie(pid));
+	end_child(pid);
+	assert_false(procfs_zombie(pid));
+}
+
 struct search {
 	int fd;
 	const char *target;
@@ -224,13 +238,39 @@ static void variables(void **state)
 	assert_int_equal(procfs_variable(NO_SUCH_PID, "A", buf, sizeof(buf)), -ESRCH);
 }
 
+/* The kernel cuts it off wherever 15 bytes end; a workload may call itself anything. */
+static void names(void **state)
+{
+	static const struct {
+		const char *set, *name;
+	} cases[] = { { "python3", "python3" },
+		      { "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e",
+			"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac" },
+		      { "ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9",
+			"ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9" },
+		      { "a\xff" "b", "a?b" } };
+	char before[16], name[16];
+
+	(void)state;
+	assert_int_equal(prctl(PR_GET_NAME, before), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(prctl(PR_SET_NAME, cases[i].set), 0);
+		assert_int_equal(procfs_name(getpid(), name, sizeof(name)), 0);
+		assert_string_equal(name, cases[i].name);
+	}
+	assert_int_equal(procfs_name(NO_SUCH_PID, name, sizeof(name)), -ESRCH);
+	assert_int_equal(prctl(PR_SET_NAME, before), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse_stat),	  cmocka_unit_test(parse_cgroup),
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
+		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
 		cmocka_unit_test(variables),
+		cmocka_unit_test(zombies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
