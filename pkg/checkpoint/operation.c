@@ -289,7 +289,9 @@ void operation_abort_order(struct operation *op)
 
 bool operation_shim_lives(const struct operation *op)
 {
-	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start;
+	/* Whoever has to reap it may take a while. */
+	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start &&
+	       !procfs_zombie(op->req.shim_pid);
 }
 
 void operation_order_done(struct operation *op, enum order order, int r, const struct error *err,

@@ -57,6 +57,17 @@ int procfs_start_time(pid_t pid, uint64_t *ret)
 	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
 }
 
+bool procfs_zombie(pid_t pid)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	const char *end;
+
+	if (read_of(pid, "stat", &b) < 0)
+		return false;
+	end = strrchr(buf_str(&b), ')'); /* as above */
+	return end && (strncmp(end, ") Z", 3) == 0 || strncmp(end, ") X", 3) == 0);
+}
+
 int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
 {
 	struct membership m;

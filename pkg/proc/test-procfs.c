@@ -122,6 +122,20 @@ static void live_processes(void **state)
 	assert_int_equal(procfs_start_time(NO_SUCH_PID, &its), -ESRCH);
 }
 
+static void zombies(void **state)
+{
+	pid_t pid = start_child();
+	siginfo_t info;
+
+	(void)state;
+	assert_false(procfs_zombie(pid));
+	(void)kill(pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	assert_true(procfs_zombie(pid));
+	end_child(pid);
+	assert_false(procfs_zombie(pid));
+}
+
 struct search {
 	int fd;
 	const char *target;
@@ -224,6 +238,7 @@ int main(void)
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
 		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
+		cmocka_unit_test(zombies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

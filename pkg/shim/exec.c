@@ -72,6 +72,7 @@ void do_exec(void *arg, struct ttrpc_call *call, const void *request)
 	event.exec_id = req->exec_id;
 	shim_publish(c->shim, "/tasks/exec-added", "containerd.events.TaskExecAdded", &event.base);
 	ttrpc_call_reply_empty(call);
+	shim_expect_moves(c->shim); /* its Start is the next call */
 }
 
 /* --- its Start ------------------------------------------------------------------------------ */
@@ -169,6 +170,7 @@ static int step_exec(struct flow *f, struct error *err)
 	st->counted = true;
 	r = runtime_exec(&p->c->rt, spec_file, pid_file, stdio_console(&p->io), &io, resume_with,
 			 st, err);
+	shim_expect_moves(p->c->shim); /* after: it has some milliseconds to go until then */
 	return r < 0 ? r : FLOW_WAIT;
 }
 

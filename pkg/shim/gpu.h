@@ -42,9 +42,10 @@ int gpu_hold_images(const char *image_path, struct error *err);
 
 /*
  * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,
- * where containerd's users look for it.
+ * where containerd's users look for it. Is it something that passes, so that a second attempt may
+ * do better?
  */
-void gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
 		      struct error *err);
 
 #endif

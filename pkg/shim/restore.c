@@ -165,7 +165,7 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	(void)output;
 	rs->call = NULL;
 	if (r < 0) {
-		gpu_criu_failure(rs->c, rs->work_path, false, &mine);
+		(void)gpu_criu_failure(rs->c, rs->work_path, false, &mine);
 		if (!rs->with_agent) {
 			/* containerd's own words, with what CRIU says behind them. */
 			char text[ERROR_TEXT_MAX];

@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "rpc/grpc_server.h"
 #include "rpc/pb.h"
+#include "shim/checkpoint.h"
 #include "shim/hooks/agent.h"
 #include "shim/test-rig.h"
 #include "tests/clock.h"
@@ -422,6 +424,113 @@ static void a_dump_that_fails_is_told_with_its_reason(void **state)
 	UNTIL(r, a.done);
 	assert_non_null(strstr(a.err.text, "CRIU_DUMP_FAILED: as the agent says"));
 	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* A dump that CRIU refuses because a connection is being made; it is in the pause after it. */
+static void begin_refused_dump(struct rig *r, struct container *c, struct answer *a, char *images)
+{
+	static const char log[] = "(00.1) Error (criu/sk-inet.c:176): In-flight connection (l) for 1\n";
+	int fd;
+
+	begin_checkpoint(r, a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_int_equal(path_printf(images, PATH_MAX, "%s/images", r->dir), 0);
+	fd = open(c->checkpointing->work_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(file_write(fd, "dump.log", log, strlen(log), 0600, FILE_PLAIN), 0);
+	(void)close(fd);
+	rig_script(r, "web", "checkpoint", "fail criu failed: type NOTIFY errno 0\n");
+	begin_order(AGENT_ORDER_DUMP, images);
+	UNTIL(r, rig_calls(r, "web", "checkpoint"));
+}
+
+static void a_dump_that_may_do_better_is_tried_once_more(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], left[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
+	assert_true(c->exec_gate.closed);
+	assert_int_equal(agent.results, 0);
+	/* What the first one has written does not get into the second one's images. */
+	assert_int_equal(path_printf(left, sizeof(left), "%s/pages-1.img", images), 0);
+	assert_int_equal(file_write(AT_FDCWD, left, "1", 1, 0600, FILE_PLAIN), 0);
+	rig_script(r, "web", "checkpoint", "\n");
+	UNTIL(r, agent.results);
+	assert_true(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
+	assert_true(rig_frozen(r, "web"));
+	assert_int_equal(access(left, F_OK), -1);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	assert_true(order(r, AGENT_ORDER_RELEASE));
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+static void a_dump_is_not_tried_a_third_time(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_CRIU_DUMP_FAILED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+static void nobody_waits_for_another_dump_after_an_abort(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE);
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* The client's own files are not ours to remove, so there is no second attempt among them. */
+static void a_folder_that_was_not_empty_is_left_alone(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], mine[PATH_MAX];
+	struct answer a;
+
+	assert_int_equal(path_printf(images, sizeof(images), "%s/images", r->dir), 0);
+	assert_int_equal(path_mkdirs(images, 0700), 0);
+	assert_int_equal(path_printf(mine, sizeof(mine), "%s/mine", images), 0);
+	assert_int_equal(file_write(AT_FDCWD, mine, "1", 1, 0600, FILE_PLAIN), 0);
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_int_equal(access(mine, F_OK), 0);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
 	rig_answer_done(&a);
 }
 
@@ -876,6 +985,10 @@ int main(int argc, char **argv)
 		T(an_agent_that_leaves_between_orders),
 		T(an_agent_that_leaves_during_the_dump),
 		T(a_dump_that_fails_is_told_with_its_reason),
+		T(a_dump_that_may_do_better_is_tried_once_more),
+		T(a_dump_is_not_tried_a_third_time),
+		T(nobody_waits_for_another_dump_after_an_abort),
+		T(a_folder_that_was_not_empty_is_left_alone),
 		T(orders_that_make_no_sense),
 		T(a_checkpoint_with_exit_ends_it),
 		T(one_that_does_not_end_is_told),

@@ -116,6 +116,7 @@ class GpuWorld:
         self.dir.mkdir()
         self.agent_dir = self.dir / "a"
         self.shim_config = self.dir / "shim.toml"
+        self.shim_environ = {}  # more of it
         self.write_config()
 
     def write_config(self, more=""):
@@ -131,7 +132,8 @@ class GpuWorld:
         if options is not None:
             made.options = options
         made.io = self.world.io(made.id, io, made.terminal)
-        made.launch(more_env={"KYBERNATE_SHIM_CONFIG": str(self.shim_config)})
+        made.launch(more_env={"KYBERNATE_SHIM_CONFIG": str(self.shim_config),
+                              **self.shim_environ})
         made.workload = Workload(made.rootfs / "var/state")
         return made
 
