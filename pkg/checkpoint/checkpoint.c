@@ -22,6 +22,7 @@
 #include "cgroup/room.h"
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/jobfile.h"
 #include "checkpoint/survey.h"
 
 /* What is less is hashed in no time. */
@@ -205,8 +206,14 @@ static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
+	int r;
+
 	slot_release(&op->slot);
 	op->criu_done = true;
+	/* As they are now: the processes' restore changes them, and the image is sealed after it. */
+	r = op->group ? jobfile_save(op->group, op->image_path, err) : 0;
+	if (r < 0)
+		return r;
 	if (op->work.fd < 0 || !op->host->rootfs)
 		return 0; /* containerd's client saves them by itself */
 	return op->host->rootfs(op, err);
@@ -484,8 +491,20 @@ static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
 						.observe = operation_observe,
 						.done = dumped };
 
+/* Of a dump that an agent before us has ordered; without them the image would be good for nothing,
+ * and is not sealed. */
+static void keep_jobs(struct operation *op)
+{
+	struct error err = ERROR_NULL;
+
+	if (op->revival && op->group && !op->sealed &&
+	    jobfile_save(op->group, op->image_path, &err) < 0)
+		op->canceled = err;
+}
+
 void checkpoint_goes_on(struct operation *op)
 {
+	keep_jobs(op);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
 		return;

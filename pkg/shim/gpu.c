@@ -147,7 +147,7 @@ static void copy_log(const struct container *c, const char *from, const char *to
 			    F_STR("log", from), F_STR("err", strerror(-r)));
 }
 
-void gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
 		      struct gpu_failure *ret, struct error *err)
 {
 	const char *name = dump ? "dump.log" : "restore.log";
@@ -159,19 +159,20 @@ void gpu_criu_failure(const struct container *c, const char *work_path, bool dum
 		*ret = (struct gpu_failure){ .log_path = "" };
 	if (PATH_PRINTF(log, "%s/%s", work_path, name) < 0 ||
 	    PATH_PRINTF(copy, "%s/criu-%s", c->path, name) < 0)
-		return;
+		return false;
 	if (criu_log_read(AT_FDCWD, log, dump ? CRIU_LOG_DUMP : CRIU_LOG_RESTORE, &digest) < 0)
-		return; /* CRIU did not get as far as to write one: what we have says why */
+		return false; /* CRIU did not get as far as to write one: what we have says why */
 	copy_log(c, log, copy);
 	(void)criu_digest_error(&digest, copy, &found);
 	for (unsigned int i = 0; i < digest.n_lines; i++)
 		log_warning("criu", F_STR("container", c->id), F_STR("line", digest.lines[i].text));
 	if (err->reason == REASON_NONE || err->reason == REASON_RUNTIME_FAILED)
 		*err = found;
-	if (!ret)
-		return;
-	ret->digest = digest;
-	(void)PATH_PRINTF(ret->log_path, "%s", log); /* as long as where it comes from */
+	if (ret) {
+		ret->digest = digest;
+		(void)PATH_PRINTF(ret->log_path, "%s", log); /* both PATH_MAX */
+	}
+	return digest.passes;
 }
 
 _Static_assert(CRIU_LOG_LINES <= AGENT_DETAIL_MAX, "every line of a digest has its place");

@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/forewarn.h"
 #include "cgroup/oom.h"
 #include "conf/shim_settings.h"
 #include "event/flow.h"
@@ -46,6 +47,7 @@ struct shim {
 	struct publisher *publisher;
 	struct shim_settings settings;
 	struct cgroup_host cgroups;
+	struct forewarn forewarn;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
 	unsigned int n_ops; /* calls under way, see op_new() */
@@ -196,6 +198,10 @@ struct op {
 void *op_new(size_t size, struct ttrpc_call *call, struct process *p);
 /* Calls begin() when no other op of the process's lane is under way. */
 void op_enter(struct op *op, void (*begin)(struct op *op));
+/* Both, for a call that names its process (exec_id "": the init); one that does not exist is
+ * answered NotFound. */
+void op_call(struct shim *shim, struct ttrpc_call *call, const char *id, const char *exec_id,
+	     void (*begin)(struct op *op));
 /* These answer the call, leave the lane and free the op. */
 void op_reply(struct op *op, const ProtobufCMessage *msg);
 void op_reply_empty(struct op *op);
@@ -266,6 +272,11 @@ void orphan_watch_shim(struct shim *shim);
 
 /* --- shim.c --------------------------------------------------------------------------------- */
 
+/*
+ * The OCI runtime is about to move a process into a cgroup: in this call, or in the next that
+ * containerd makes. To be called as early as that is known.
+ */
+void shim_expect_moves(struct shim *shim);
 /* Publishes an event of this shim. topic and type are constants. */
 void shim_publish(struct shim *shim, const char *topic, const char *type,
 		  const ProtobufCMessage *event);

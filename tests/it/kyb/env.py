@@ -9,6 +9,7 @@ Settings are environment variables:
   KYB_CRIU            folder with a CRIU that works here; also in front of PATH
   KYB_TEST_RUNTIME    OCI runtime of the tests: runc or crun (runc)
   KYB_TEST_DRIVER     cgroup driver: cgroupfs or systemd (cgroupfs)
+  KYB_TEST_SET_CLOCK  set where the machine's clock may be put forth and back
   KYB_TEST_DIR        where tests make their folders (/run: Unix socket paths are short)
   KYB_IT_BUILD        where generated modules and test programs are kept (build-it)
   KYB_KEEP            set to keep the folders of tests that failed
@@ -54,6 +55,8 @@ def which(program):
 def environment(**more):
     """What every program of ours is started with: our PATH, and nothing of the caller's shell."""
     env = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+    env.update({name: os.environ[name] for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
+                if name in os.environ})
     env.update(more)
     return env
 
