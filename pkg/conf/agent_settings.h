@@ -32,7 +32,9 @@
 	X(COUNT, limits.criu, "2", "CRIU dumps and restores at a time on this node.")              \
 	X(SIZE, limits.store_size, "0",                                                            \
 	  "Most bytes that the store may hold; 0: as much as its file system has room for.")       \
-	X(DURATION, timeouts.preflight, "\"10s\"", "Checks before anything is touched.")           \
+	X(DURATION, timeouts.preflight, "\"10s\"",                                                 \
+	  "Checks before anything is touched. Up to half of it a CUDA worker that is being "       \
+	  "replaced is waited for.")                                                               \
 	X(DURATION, timeouts.quiesce, "\"15s\"",                                                   \
 	  "The shim thaws, drains and syncs the container. More than `timeouts.quiesce` of the "   \
 	  "shim.")                                                                                 \
