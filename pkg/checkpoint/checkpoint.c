@@ -158,6 +158,8 @@ static int step_rootfs(struct flow *f, struct error *err)
 
 	slot_release(&op->slot);
 	op->criu_done = true;
+	if (op->group)
+		gpu_group_find_apart(op->group, op->req.task_pid);
 	if (op->work.fd < 0 || !op->host->rootfs)
 		return 0; /* containerd's client saves them by itself */
 	return op->host->rootfs(op, err);
@@ -437,6 +439,8 @@ static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
 
 void checkpoint_goes_on(struct operation *op)
 {
+	if (op->group && op->revival && !op->sealed) /* it stands still yet */
+		gpu_group_find_apart(op->group, op->req.task_pid);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
 		return;

@@ -487,6 +487,7 @@ class Stage:
                 self.end_by_force()
             else:
                 container.delete()
+            self.more = []  # they were added by exec: CRIU dumps what the init has begun
             self.new_life()
             self.container.start()
             self.computes()
