@@ -140,6 +140,8 @@ enum reason {
 #undef X
 };
 
+#define REASON_NAME_MAX 32 /* with the NUL */
+
 /* "LOCK_TIMEOUT" and so on; "REASON_?" for a number not in the table. Never NULL. */
 const char *reason_name(enum reason reason);
 /* One sentence each, without a full stop: what it means, what to do. Never NULL. */
@@ -149,5 +151,12 @@ const char *reason_advice(enum reason reason);
 bool reason_is_transient(enum reason reason);
 /* The reason named name, or REASON_NONE. */
 enum reason reason_from_name(const char *name);
+/*
+ * The first "NAME: " in a text, NAME being a reason other than NONE, at its beginning or behind
+ * another ": ": the form in which a reason crosses an API that knows texts only, with whatever was
+ * put in front of it on the way ("failed to create shim task: SEAT_MISMATCH: ..."). Returns what
+ * follows it, in text, and sets *ret; NULL when there is none.
+ */
+const char *reason_in_text(const char *text, enum reason *ret);
 
 #endif

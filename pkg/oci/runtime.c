@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <sys/wait.h>
 
 #include "base/fd.h"
@@ -306,10 +307,21 @@ int runtime_kill(struct runtime *rt, unsigned int signo, bool all, runtime_resul
 	return run(rt, &req, done, data, NULL, err);
 }
 
-/* After a checkpoint with exit, for instance, the runtime has removed it itself. */
+/*
+ * After a checkpoint with exit, for instance, the runtime has removed it itself. crun then fails
+ * over its folder being gone, in the words of the system call (container_delete_internal()).
+ */
 static int judge_delete(struct runtime_call *call, int r, struct error *err)
 {
-	return output_has(call, "does not exist") || strstr(err->text, "does not exist") ? 0 : r;
+	const struct runtime *rt = call->rt;
+	char path[PATH_MAX];
+
+	if (output_has(call, "does not exist") || strstr(err->text, "does not exist"))
+		return 0;
+	return rt->crun && PATH_PRINTF(path, "%s/%s", rt->root, rt->id) == 0 &&
+			       access(path, F_OK) < 0 && errno == ENOENT
+		       ? 0
+		       : r;
 }
 
 int runtime_delete(struct runtime *rt, bool force, runtime_result done, void *data,
@@ -366,8 +378,9 @@ static int without_plugins(const struct runtime *rt, char *variable, size_t size
 /*
  * A configuration file for CRIU with the one option that the OCI runtimes lack, behind what such a
  * file says already. CRIU reads it before it is told the rest (criu/config.c, CRIU_CONFIG_FILE).
- * The form ":PATH" means the tree without a name, which is version 2's (criu/cgroup.c,
- * new_cg_root_add()).
+ * Without a controller's name in front it is for what nobody says otherwise, so that the word of a
+ * runtime that does speak counts (criu/cgroup.c, new_cg_root_add(), rewrite_cgroup_roots()). A path
+ * with a colon would be taken for such a name: then the tree without a name is meant, version 2's.
  */
 static int with_cgroup_root(const struct runtime *rt, const char *path, char *variable, size_t size,
 			    struct error *err)
@@ -380,7 +393,7 @@ static int with_cgroup_root(const struct runtime *rt, const char *path, char *va
 	if (before && *before)
 		r = file_read(AT_FDCWD, before, &text);
 	if (r == 0)
-		r = buf_printf(&text, "\ncgroup-root :%s\n", path);
+		r = buf_printf(&text, "\ncgroup-root %s%s\n", strchr(path, ':') ? ":" : "", path);
 	if (r == 0)
 		r = path_printf(variable, size, "%s%s/criu-restore.conf", prefix, rt->bundle);
 	if (r == 0)

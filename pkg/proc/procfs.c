@@ -15,6 +15,7 @@
 #include "base/membership.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/utf8.h"
 
 #define PROC_FILE_MAX ((size_t)64 << 10)
 
@@ -91,6 +92,7 @@ int procfs_name(pid_t pid, char *buf, size_t size)
 		n = size - 1;
 	memcpy(buf, buf_str(&b), n);
 	buf[n] = 0;
+	utf8_mend(buf); /* the kernel cuts names off at 15 bytes, and takes any (prctl(2)) */
 	return 0;
 }
 

@@ -22,7 +22,7 @@ int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time);
 /* Has it ended, and only waits to be reaped? No such process is false. */
 bool procfs_zombie(pid_t pid);
 
-/* Its name (comm), cut to size; may hold any byte but NUL. */
+/* Its name (comm), cut to size; UTF-8 whatever the process has made of it, but any characters. */
 int procfs_name(pid_t pid, char *buf, size_t size);
 
 /*

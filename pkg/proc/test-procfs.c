@@ -220,11 +220,36 @@ static void tracers(void **state)
 	assert_int_equal(procfs_tracer(NO_SUCH_PID, &tracer), -ESRCH);
 }
 
+/* The kernel cuts it off wherever 15 bytes end; a workload may call itself anything. */
+static void names(void **state)
+{
+	static const struct {
+		const char *set, *name;
+	} cases[] = { { "python3", "python3" },
+		      { "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e",
+			"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac" },
+		      { "ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9",
+			"ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9" },
+		      { "a\xff" "b", "a?b" } };
+	char before[16], name[16];
+
+	(void)state;
+	assert_int_equal(prctl(PR_GET_NAME, before), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(prctl(PR_SET_NAME, cases[i].set), 0);
+		assert_int_equal(procfs_name(getpid(), name, sizeof(name)), 0);
+		assert_string_equal(name, cases[i].name);
+	}
+	assert_int_equal(procfs_name(NO_SUCH_PID, name, sizeof(name)), -ESRCH);
+	assert_int_equal(prctl(PR_SET_NAME, before), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse_stat),	  cmocka_unit_test(parse_cgroup),
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
+		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
 		cmocka_unit_test(zombies),	  cmocka_unit_test(parents),
 	};

@@ -181,13 +181,12 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	flow_resume(&rs->flow, r, &mine);
 }
 
-/* The cgroup to restore into, NULL for the OCI runtime's own way. CRIU's configuration takes no
+/* The cgroup to restore into, NULL where only the OCI runtime knows. CRIU's configuration takes no
  * blanks in a path, and no "#". */
 static const char *cgroup_root(const struct container *c, char *buf, size_t size)
 {
 	if (c->shim->cgroups.mode != CGROUP_V2 ||
-	    cgroup_path_of_spec(c->bundle.cgroups_path, c->options.systemd_cgroup, buf, size) < 0 ||
-	    strpbrk(buf, " \t\n\r#\"'"))
+	    cgroup_path_of(&c->rt, &c->bundle, buf, size) < 0 || strpbrk(buf, " \t\n\r#\"'"))
 		return NULL;
 	return buf;
 }
@@ -264,23 +263,29 @@ static int step_attach(struct flow *f, struct error *err)
 	return process_attach_stdio(&restore_of(f)->c->init, f);
 }
 
-/* See adopt.h. The container runs without, but not under its limits: that is worth a warning. */
-static void move_to_own_cgroup(const struct container *c)
+/*
+ * CRIU was told the cgroup where the spec names it (cgroup_root()); only the runtime knows where
+ * it is otherwise, and it has made it by now: see adopt.h. Outside of its cgroup the container
+ * would have no limits, and pause and kill would miss it: then it does not run at all.
+ */
+static int settle_in_cgroup(const struct container *c, struct error *err)
 {
-	struct error err = ERROR_NULL;
 	char path[PATH_MAX];
 	int r;
 
 	if (c->shim->cgroups.mode != CGROUP_V2)
-		return;
-	r = runtime_cgroup(&c->rt, path, sizeof(path), &err);
-	if (r == -ENOENT)
-		return; /* a container without a cgroup of its own, or another runtime's */
+		return 0;
+	r = runtime_cgroup(&c->rt, path, sizeof(path), err);
+	if (r == -ENOENT) {
+		*err = ERROR_NULL; /* a container without a cgroup of its own, or another runtime's */
+		return 0;
+	}
 	if (r == 0)
-		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, &err);
-	if (r < 0)
-		log_warning("the restored container is not in its cgroup",
-			    F_STR("container", c->id), F_ERR(&err));
+		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, err);
+	if (r == 0)
+		return 0;
+	err->reason = REASON_RUNTIME_FAILED;
+	return error_wrap(err, r, "the restored container is not in its cgroup");
 }
 
 static int step_register(struct flow *f, struct error *err)
@@ -289,9 +294,10 @@ static int step_register(struct flow *f, struct error *err)
 	struct container *c = rs->c;
 	int r = process_read_pid(c->path, "init.pid", &c->init.pid, err);
 
+	if (r == 0)
+		r = settle_in_cgroup(c, err);
 	if (r < 0)
 		return r;
-	move_to_own_cgroup(c);
 	container_find_cgroup(c);
 	rs->restored = true;
 	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;

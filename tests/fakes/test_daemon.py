@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -130,7 +131,7 @@ def test_addresses_out_of_bounds(gpu):
 def test_a_launch_onto_freed_memory(gpu):
     raw = Raw(gpu, APP)
     address = raw.ask(ALLOC, 0, MIB, 0, 0)[1][1]
-    assert raw.ask(LAUNCH, 4, 0, 0, 200, 0, 0)[1][0] == 0  # a kernel that sleeps
+    assert raw.ask(LAUNCH, 4, 0, 0, 2000, 0, 0)[1][0] == 0  # a kernel that sleeps
     raw.send(FREE, address)                                # waits behind it
     raw.send(LAUNCH, 0, address, 1, 1, 0, 0, seq=2)
     kind, args, _, seq = raw.recv()
@@ -166,14 +167,18 @@ def test_a_client_that_does_not_read(gpu):
 def test_one_big_client_does_not_block_the_others(make_gpu):
     gpu = make_gpu(gpus=1, memory="2G")
     big = Raw(gpu, APP)
-    start = time.monotonic()
-    big.send(ALLOC, 0, 1024 * MIB, 0, 0)
-    slowest = 0.0
-    while time.monotonic() - start < 1.0:
-        t = time.monotonic()
-        Raw(gpu, DRIVER).s.close()
-        slowest = max(slowest, time.monotonic() - t)
-    assert slowest < 0.5
+    served = 0
+    for _ in range(5):  # a busy machine can stop this process for as long as an allocation takes
+        big.send(ALLOC, 0, 1024 * MIB, 0, 0)
+        while not select.select([big.s], [], [], 0)[0]:
+            Raw(gpu, DRIVER).s.close()
+            served += 1
+        result = big.recv()[1]
+        assert result[0] == 0
+        assert big.ask(FREE, result[1])[1][0] == 0
+        if served > 1:  # one can have come before the allocation was begun
+            return
+    pytest.fail("nobody was served while memory was allocated")
 
 
 def test_a_stopped_client_holds_nobody_up(gpu, caller):

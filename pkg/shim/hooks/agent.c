@@ -330,15 +330,11 @@ static int connect_to_agent(void *arg)
  * broken. */
 static int take_status(struct agent_op *op, const struct grpc_status *status)
 {
-	const char *colon = strstr(status->text, ": ");
-	char name[64] = "";
 	enum reason reason;
+	const char *words = reason_in_text(status->text, &reason);
 
-	if (colon && (size_t)(colon - status->text) < sizeof(name))
-		memcpy(name, status->text, (size_t)(colon - status->text));
-	reason = reason_from_name(name);
-	if (reason != REASON_NONE)
-		return error_reason(&op->err, reason, -EREMOTEIO, "%s", colon + 2);
+	if (words)
+		return error_reason(&op->err, reason, -EREMOTEIO, "%s", words);
 	return error_reason(&op->err,
 			    status->code == RPC_DEADLINE_EXCEEDED ? REASON_TIMEOUT
 								  : REASON_AGENT_UNAVAILABLE,

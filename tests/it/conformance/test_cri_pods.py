@@ -178,6 +178,7 @@ def test_pods_across_a_restart(cri, node):
     exited = pods[1].container(["probe", "exit", "9"]).start()
     until(lambda: exited.state() == "EXITED")
     pods[4].stop()
+    until(lambda: len(node.shims()) == 4)
     shims = sorted(node.shims())
     for number in (signal.SIGTERM, signal.SIGKILL):
         node.restart(number)

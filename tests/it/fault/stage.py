@@ -82,6 +82,7 @@ class Stage:
         self.rule = None
         self.stopped = []        # pids
         self.undo = []           # what release() does
+        self.shim = None         # its pid
         self.mended = None       # when the last thing was put right
         self.more = []           # further workloads
         self.shim_dead = False
@@ -228,7 +229,8 @@ class Stage:
         work = (self.container.bundle / "work").resolve()
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
-        return self.criu_processes()
+        # Below the shim: a look at all of /proc can take longer than CRIU does.
+        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
 
     def criu_processes(self):
         return [pid for pid in processes(["criu", "swrk"])
@@ -242,12 +244,11 @@ class Stage:
             return b""
 
     def at_criu(self):
+        self.shim = self.container.shim_pid()
         self._catch(self.criu, "CRIU")
 
     def _store_worker(self):
-        agent = self.agent.process.pid  # a look at all of /proc would take too long
-        children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text(encoding="ascii")
-        return [pid for pid in map(int, children.split())
+        return [pid for pid in procs.descendants(self.agent.process.pid)
                 if "--store-worker" in procs.command(pid)]
 
     def at_seal(self):

@@ -68,6 +68,21 @@ def children(pid):
     return found
 
 
+def descendants(pid):
+    """Children, and theirs, in far less time than a look at all of /proc takes."""
+    found, ahead = [], [pid]
+    while ahead:
+        tasks = f"/proc/{ahead.pop()}/task"
+        try:
+            texts = [pathlib.Path(tasks, thread, "children").read_text(encoding="ascii")
+                     for thread in os.listdir(tasks)]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ends, or one of its threads: the next look tells
+        ahead += map(int, " ".join(texts).split())
+        found += map(int, " ".join(texts).split())
+    return found
+
+
 def working_below(folder):
     """Processes whose working directory is folder or below it: the shims of a test."""
     folder = str(folder)
