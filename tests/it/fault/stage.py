@@ -243,8 +243,11 @@ class Stage:
         except OSError:
             return b""
 
+    def shim_pid(self):
+        return self.container.shim_pid()
+
     def at_criu(self):
-        self.shim = self.container.shim_pid()
+        self.shim = self.shim_pid()
         self._catch(self.criu, "CRIU")
 
     def _store_worker(self):
