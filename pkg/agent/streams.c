@@ -153,6 +153,13 @@ static void send_restore(struct stream *s, const struct operation *op, struct pa
 		m.work_path = (char *)op->work_path;
 		m.runtime_flags = (char **)op->metadata.runtime_flags;
 		m.n_runtime_flags = op->metadata.n_runtime_flags;
+		m.n_mounts = convert_mounts(op->metadata.mounts, op->metadata.n_mounts, &p->mem,
+					    &m.mounts);
+		if (!m.mounts) {
+			agent_fail(s->call, &(struct error){ .code = -ENOMEM,
+							     .text = "out of memory" });
+			return;
+		}
 	}
 	agent_send(s->call, &m.base);
 }

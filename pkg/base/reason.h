@@ -132,7 +132,11 @@
 	X(INTERNAL, 40, false, "a bug in kybernate", "please report it with the agent's log")      \
 	X(CUDA_QUERY_FAILED, 41, true,                                                             \
 	  "the driver did not tell the CUDA state of a process",                                   \
-	  "the message names the process and the driver's error")
+	  "the message names the process and the driver's error")                                  \
+	X(MOUNT_MISMATCH, 42, false,                                                               \
+	  "a mount that the container had at its checkpoint has no counterpart here",              \
+	  "install the same driver and toolkit here, or give the new container the mount named in " \
+	  "the message")
 
 enum reason {
 #define X(name, number, transient, what, todo) REASON_##name = (number),

@@ -49,6 +49,11 @@ struct gpu_group {
 	struct error err;   /* the first failure; code 0 = none */
 	size_t pending;     /* driver calls open */
 	void (*next)(struct gpu_group *g);
+	/* A pass that takes one after the other. */
+	enum gpu_op turn_op;
+	bool (*turn_wants)(const struct gpu_member *m);
+	void (*turn_next)(struct gpu_group *g);
+	struct member *turn; /* whose it is */
 	struct timer timer; /* begins, pauses */
 	size_t n_before;    /* members before a discovery */
 	unsigned int discoveries;
@@ -79,7 +84,8 @@ void group_finish(struct gpu_group *g);
 void group_note(struct gpu_group *g, const struct error *err);
 bool group_failed(const struct gpu_group *g);
 
-/* One driver call for each member that is to have it, all at the same time; then next(). */
+/* One driver call for each member that is to have it, all at the same time (but for jobs); then
+ * next(). */
 void group_pass(struct gpu_group *g, enum gpu_op op, group_wants which,
 		void (*next)(struct gpu_group *g));
 /* Are all that live in the state wanted? Else notes which one is not. */

@@ -141,11 +141,54 @@ static void issue(struct gpu_group *g, struct member *m, enum gpu_op op)
 	g->pending++;
 }
 
+static bool in_job(const struct gpu_group *g)
+{
+	const struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (!m->pub.gone && m->pub.job)
+			return true;
+	return false;
+}
+
+/* The next one's turn; a recovery goes on where one fails, for the others' sake. */
+static void take_turns(struct gpu_group *g)
+{
+	struct member *m, *at = g->turn;
+
+	if (group_failed(g) && !g->recovering) {
+		g->turn_next(g);
+		return;
+	}
+	list_for_each(m, &g->members, node) {
+		if (at) { /* until behind the last one */
+			at = m == at ? NULL : at;
+			continue;
+		}
+		if (!g->turn_wants(&m->pub))
+			continue;
+		g->turn = m;
+		g->next = NULL;
+		issue(g, m, g->turn_op);
+		group_then(g, take_turns);
+		return;
+	}
+	g->turn_next(g);
+}
+
 void group_pass(struct gpu_group *g, enum gpu_op op, group_wants which,
 		 void (*next)(struct gpu_group *g))
 {
 	struct member *m;
 
+	if (in_job(g)) {
+		g->turn_op = op;
+		g->turn_wants = which;
+		g->turn_next = next;
+		g->turn = NULL;
+		group_then(g, take_turns);
+		return;
+	}
 	g->next = NULL; /* not before all have been issued */
 	list_for_each(m, &g->members, node)
 		if (which(&m->pub))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/group-private.h"
+#include "checkpoint/jobfile.h"
 #include "proc/procfs.h"
 
 /* --- members -------------------------------------------------------------------------------- */
@@ -18,9 +19,24 @@ struct member *group_find(const struct gpu_group *g, pid_t pid, uint64_t start_t
 	return NULL;
 }
 
+/* By their numbers in the container. */
+static void insert(struct gpu_group *g, struct member *m)
+{
+	struct member *other;
+
+	list_for_each(other, &g->members, node) {
+		if (other->pub.ns_pid <= m->pub.ns_pid)
+			continue;
+		list_append(&other->node, &m->node); /* before it */
+		return;
+	}
+	list_append(&g->members, &m->node);
+}
+
 int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 {
 	struct member *m;
+	int r;
 
 	if (group_find(g, pid, start_time))
 		return 0;
@@ -36,9 +52,11 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 	/* For people only; a process that leaves meanwhile is found out by the next call. */
 	(void)procfs_name(pid, m->pub.name, sizeof(m->pub.name));
 	(void)procfs_ns_pid(pid, &m->pub.ns_pid);
-	list_append(&g->members, &m->node);
+	r = jobfile_named(pid);
+	m->pub.job = r > 0;
+	insert(g, m);
 	g->n++;
-	return 0;
+	return r < 0 && r != -ESRCH ? r : 0;
 }
 
 int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
@@ -75,6 +93,17 @@ int gpu_group_adopt(struct gpu_group *g, const struct gpu_held *held)
 		m->pub.devices = was->devices;
 	}
 	return 0;
+}
+
+void gpu_group_set_job(struct gpu_group *g, size_t i, unsigned int job)
+{
+	struct member *m;
+
+	list_for_each(m, &g->members, node)
+		if (i-- == 0) {
+			m->pub.job = job;
+			return;
+		}
 }
 
 size_t gpu_group_size(const struct gpu_group *g)

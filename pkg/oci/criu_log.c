@@ -82,8 +82,9 @@ static const struct cause dump_errors[] = {
 	  "a descriptor leads to a file outside of the container: use pipes, FIFOs or "
 	  "/dev/null for its standard streams, and no files of the host" },
 	{ { "have a proper root mount" }, REASON_NONE,
-	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
-	  "to inject devices, so that mounts are part of the spec" },
+	  "a mount was made in the container behind the OCI runtime's back (a hook): name where it "
+	  "comes from in gpu.mount_prefixes of shim.toml, or use CDI to inject devices, so that "
+	  "mounts are part of the spec" },
 	{ { "autodetected external mount" }, REASON_NONE,
 	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
 	  "to inject devices, so that mounts are part of the spec" },

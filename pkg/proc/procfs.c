@@ -18,6 +18,8 @@
 #include "base/utf8.h"
 
 #define PROC_FILE_MAX ((size_t)64 << 10)
+/* The kernel takes 128 KiB a string, and a quarter of the stack limit for all of them. */
+#define ENVIRONMENT_MAX ((size_t)8 << 20)
 
 static int read_of(pid_t pid, const char *file, struct buf *out)
 {
@@ -234,4 +236,33 @@ int procfs_maps_file(pid_t pid, const char *prefix)
 			return 1;
 	}
 	return ferror(f) ? -errno : 0; /* -ESRCH: it went away meanwhile */
+}
+
+static int find_variable(struct bytes environment, const char *name, char *buf, size_t size)
+{
+	size_t n = strlen(name);
+	struct bytes one;
+
+	while (bytes_until(&environment, 0, &one) == 0) {
+		if (one.n <= n || memcmp(one.p, name, n) != 0 || one.p[n] != '=')
+			continue;
+		if (one.n - n > size)
+			return -ENAMETOOLONG;
+		memcpy(buf, one.p + n + 1, one.n - n - 1);
+		buf[one.n - n - 1] = 0;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int procfs_variable(pid_t pid, const char *name, char *buf, size_t size)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(ENVIRONMENT_MAX);
+	int r = read_of(pid, "environ", &b);
+
+	if (r == 0)
+		r = find_variable(buf_bytes(&b), name, buf, size);
+	if (buf_len(&b))
+		explicit_bzero((void *)(uintptr_t)buf_bytes(&b).p, buf_len(&b));
+	return r;
 }

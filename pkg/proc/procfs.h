@@ -60,4 +60,11 @@ int procfs_each_fd(pid_t pid, int (*each)(void *arg, int fd, const char *target)
 /* Does the process map a file whose path starts with prefix? 1, 0 or -errno. */
 int procfs_maps_file(pid_t pid, const char *prefix);
 
+/*
+ * The value of a variable in the environment that the process was started with. Nothing else of the
+ * environment outlives the call. Returns 0, -ENOENT (not set), -ENAMETOOLONG, -EFBIG or another
+ * -errno.
+ */
+int procfs_variable(pid_t pid, const char *name, char *buf, size_t size);
+
 #endif

@@ -220,6 +220,37 @@ static void tracers(void **state)
 	assert_int_equal(procfs_tracer(NO_SUCH_PID, &tracer), -ESRCH);
 }
 
+static void variables(void **state)
+{
+	const char *const environment[] = { "A=1", "AB=two words", "EMPTY=", "A=2", NULL };
+	const char *const argv[] = { "sleep", "30", NULL };
+	char buf[16];
+	pid_t pid = fork();
+	int r;
+
+	(void)state;
+	if (pid == 0) {
+		(void)execve("/bin/sleep", (char *const *)(uintptr_t)argv,
+			     (char *const *)(uintptr_t)environment);
+		_exit(127);
+	}
+	assert_true(pid > 0);
+	for (int i = 0; i < 1000 && procfs_runs(pid, "sleep") != 1; i++)
+		(void)usleep(1000);
+	assert_int_equal(procfs_variable(pid, "AB", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "two words");
+	assert_int_equal(procfs_variable(pid, "A", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "1");
+	assert_int_equal(procfs_variable(pid, "EMPTY", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "");
+	assert_int_equal(procfs_variable(pid, "B", buf, sizeof(buf)), -ENOENT);
+	r = procfs_variable(pid, "AB", buf, 9);
+	assert_int_equal(r, -ENAMETOOLONG);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(procfs_variable(NO_SUCH_PID, "A", buf, sizeof(buf)), -ESRCH);
+}
+
 /* The kernel cuts it off wherever 15 bytes end; a workload may call itself anything. */
 static void names(void **state)
 {
@@ -251,6 +282,7 @@ int main(void)
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
 		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
+		cmocka_unit_test(variables),
 		cmocka_unit_test(zombies),	  cmocka_unit_test(parents),
 	};
 

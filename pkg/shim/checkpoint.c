@@ -88,6 +88,7 @@ void checkpoint_end(struct checkpoint *ck, int r, const struct error *err)
 	if (ck->remove_work)
 		(void)path_remove_tree(AT_FDCWD, ck->work_path);
 	checkpoint_options_done(&ck->options);
+	arena_done(&ck->mounts_mem);
 	if (r < 0)
 		log_error("checkpoint failed", F_STR("container", ck->op.c->id),
 			  F_STR("reason", reason_name(err->reason)), F_ERR(err));

@@ -50,6 +50,8 @@ struct checkpoint {
 	int result;
 	struct error err;
 	nsec_t drain_until;
+	struct arena mounts_mem;
+	struct mount_records mounts; /* with the agent: those that config.json does not tell */
 	int hold; /* of the checkpoint that is being made; 0 = none */
 };
 

@@ -455,6 +455,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
 	req.held = buf_bytes(&ck->op.c->held);
+	req.mounts = ck->mounts;
 	if (ck->return_by) {
 		req.came_back = true;
 		req.last_order = ck->last_order;
@@ -478,6 +479,9 @@ void gpu_checkpoint(struct checkpoint *ck)
 				 "told from others");
 	if (r == 0)
 		r = checkpoint_work_path(ck, &err);
+	ck->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
+	if (r == 0)
+		r = gpu_look_at_mounts(c, &ck->mounts_mem, &ck->mounts, &err);
 	if (r < 0) {
 		checkpoint_end(ck, r, &err);
 		return;

@@ -191,11 +191,15 @@ static void dump(struct checkpoint *ck)
 	checkpoint_args(ck, &args);
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
+	r = mounts_declare(&ck->mounts, &ck->mounts_mem, &args.mounts);
+	if (r < 0)
+		(void)error_set(&err, r, "out of memory");
 	if (!ck->dump_until)
 		ck->dump_until = args.deadline;
 	args.deadline = ck->dump_until;
 	/* Frozen by us: CRIU finds it so and leaves it so. */
-	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
+	if (r == 0)
+		r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
 	if (r < 0)
 		checkpoint_order_done(ck, r, &err);
 }

@@ -38,6 +38,8 @@ struct restore {
 	nsec_t order_start;
 	struct remains remains;
 	int hold; /* of the checkpoint; 0 = none */
+	struct arena mounts_mem;
+	struct mount_records mounts; /* that it had */
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -48,6 +50,28 @@ static struct restore *restore_of(struct flow *f)
 }
 
 /* --- the agent ------------------------------------------------------------------------------ */
+
+/* The reply is gone when the restore has ended. */
+static int keep_mounts(struct restore *rs, const struct mount_records *from, struct error *err)
+{
+	struct arena *mem = &rs->mounts_mem;
+	struct mount_records *to = &rs->mounts;
+
+	*to = (struct mount_records){ arena_alloc(mem, (from->n + 1) * sizeof(*to->items)), 0 };
+	for (size_t i = 0; to->items && i < from->n; i++) {
+		struct mount_record *m = &to->items[i];
+
+		*m = from->items[i];
+		m->destination = arena_strdup(mem, m->destination);
+		m->kind = arena_strdup(mem, m->kind);
+		m->type = m->root = NULL; /* nobody asks */
+		m->source = m->source ? arena_strdup(mem, m->source) : NULL;
+		if (!m->destination || !m->kind || (from->items[i].source && !m->source))
+			break;
+		to->n++;
+	}
+	return to->n == from->n && to->items ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
 
 static void agent_replied(void *data, const struct agent_reply *reply)
 {
@@ -78,6 +102,10 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 		r = gpu_hold_images(rs->image_path, &err);
 		rs->hold = r > 0 ? r : 0;
 	}
+	if (r >= 0)
+		r = keep_mounts(rs, &reply->mounts, &err);
+	if (r >= 0)
+		r = gpu_map_mounts(rs->c, &rs->mounts, &rs->mounts_mem, &rs->args.mounts, &err);
 	flow_resume(&rs->flow, r < 0 ? r : 0, &err);
 }
 
@@ -210,7 +238,7 @@ static int step_restore(struct flow *f, struct error *err)
 	rs->args.deadline = time_add(time_now(), c->shim->settings.timeouts.criu_restore);
 	if (ttrpc_call_deadline(rs->op->call) < rs->args.deadline)
 		rs->args.deadline = ttrpc_call_deadline(rs->op->call);
-	rs->args.no_cuda_plugin = rs->with_agent;
+	rs->args.no_cuda_plugin = rs->args.own_mounts = rs->with_agent;
 	rs->args.cgroup_root = cgroup_root(c, cgroup, sizeof(cgroup));
 	stdio_child(&c->init.io, &io);
 	reaper_hold(&c->shim->reaper, &c->init.hold);
@@ -300,6 +328,9 @@ static int step_register(struct flow *f, struct error *err)
 		return r;
 	container_find_cgroup(c);
 	rs->restored = true;
+	r = gpu_verify_mounts(c, &rs->mounts, err);
+	if (r < 0)
+		return r;
 	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;
 }
 
@@ -359,6 +390,7 @@ static void done(struct flow *f, int r, const struct error *err)
 	container_unref(c);
 	if (rs->hold)
 		(void)close(rs->hold);
+	arena_done(&rs->mounts_mem);
 	free(rs);
 }
 
@@ -383,6 +415,7 @@ void start_restore(struct op *op)
 	rs->c = c;
 	rs->p = op->p;
 	rs->with_agent = gpu_restores(c);
+	rs->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
 	r = PATH_PRINTF(rs->image_path, "%s", c->checkpoint ? c->checkpoint : "");
 	if (r == 0)
 		r = *c->options.criu_work_path

@@ -84,7 +84,7 @@ def descendants(pid):
 
 
 def working_below(folder):
-    """Processes whose working directory is folder or below it: the shims of a test."""
+    """Processes whose working directory is folder or below it."""
     folder = str(folder)
     found = []
     for pid in pids():
@@ -96,6 +96,19 @@ def working_below(folder):
         if (cwd == folder or cwd.startswith(folder + "/")) and alive(pid):
             found.append(pid)
     return found
+
+
+def daemons_below(folder):
+    """The same without their children: a shim's own, and the runtime's while it works."""
+    found = working_below(folder)
+    return [pid for pid in found if not _has_parent_in(pid, found)]
+
+
+def _has_parent_in(pid, others):
+    try:
+        return parent(pid) in others
+    except (FileNotFoundError, ProcessLookupError, AttributeError):
+        return True  # gone meanwhile
 
 
 def kill_all(wanted, timeout=5):
