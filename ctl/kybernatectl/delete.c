@@ -13,30 +13,33 @@ static const struct client_method method = {
 	&kybernate__agent__v1__delete_checkpoint_reply__descriptor
 };
 
-/* {"checkpoint_ref": ..., "deleted": ..., "error": null or {...}} */
-static json_t *result_doc(const char *ref, const struct fault *fault)
+/* {"checkpoint_ref": ..., "deleted": ..., "room_pending": ..., "error": null or {...}} */
+static json_t *result_doc(const char *ref, bool room_pending, const struct fault *fault)
 {
 	bool deleted = fault->exit == CTL_OK;
 
-	return json_pack("{s:o, s:b, s:o}", "checkpoint_ref", doc_string(ref), "deleted",
-			 (int)deleted, "error", deleted ? json_null() : fault_doc(fault));
+	return json_pack("{s:o, s:b, s:b, s:o}", "checkpoint_ref", doc_string(ref), "deleted",
+			 (int)deleted, "room_pending", (int)room_pending, "error",
+			 deleted ? json_null() : fault_doc(fault));
 }
 
-static int delete_one(struct client *c, char *ref, struct fault *fault)
+static int delete_one(struct client *c, char *ref, bool *ret_room_pending, struct fault *fault)
 {
+	const Kybernate__Agent__V1__DeleteCheckpointReply *reply;
 	Kybernate__Agent__V1__DeleteCheckpointRequest request =
 		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REQUEST__INIT;
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(CLIENT_MEMORY_MAX);
 
 	request.checkpoint_ref = ref;
-	return client_call(c, &method, &request.base, time_add(time_now(), CLIENT_ANSWER_TIME),
-			   &mem, fault)
-		       ? CTL_OK
-		       : fault->exit;
+	reply = client_call(c, &method, &request.base, time_add(time_now(), CLIENT_ANSWER_TIME),
+			    &mem, fault);
+	*ret_room_pending = reply && reply->room_pending;
+	return reply ? CTL_OK : fault->exit;
 }
 
 /* Prints one result, as it comes. */
-static int report(const struct ctl *ctl, const char *ref, const struct fault *fault, json_t *all)
+static int report(const struct ctl *ctl, const char *ref, bool room_pending,
+		  const struct fault *fault, json_t *all)
 {
 	_cleanup_text_ struct text t = TEXT_NULL;
 	json_t *doc;
@@ -44,14 +47,15 @@ static int report(const struct ctl *ctl, const char *ref, const struct fault *fa
 	if (fault->exit != CTL_OK)
 		(void)ctl_complain(ctl, fault);
 	if (ctl_json(ctl)) {
-		doc = result_doc(ref, fault);
+		doc = result_doc(ref, room_pending, fault);
 		if (ctl->output == OUTPUT_JSONL)
 			return ctl_print_doc(ctl, doc);
 		return json_array_append_new(all, doc) < 0 ? CTL_FAILED : CTL_OK;
 	}
 	if (fault->exit != CTL_OK || ctl->quiet)
 		return CTL_OK;
-	text_printf(&t, "Deleted %s\n", ref);
+	text_printf(&t, "Deleted %s%s\n", ref,
+		    room_pending ? "; its files are still being removed" : "");
 	return ctl_print(ctl, &t);
 }
 
@@ -62,9 +66,10 @@ static int delete_all(const struct ctl *ctl, struct client *c, char *const *refs
 
 	for (; *refs; refs++) {
 		_cleanup_fault_ struct fault fault = FAULT_NULL;
-		int exit = delete_one(c, *refs, &fault), printed;
+		bool room_pending;
+		int exit = delete_one(c, *refs, &room_pending, &fault), printed;
 
-		printed = report(ctl, *refs, &fault, all);
+		printed = report(ctl, *refs, room_pending, &fault, all);
 		exit = exit == CTL_OK ? printed : exit;
 		first = first == CTL_OK ? exit : first;
 		if (c->signo || exit == CTL_UNREACHABLE)
@@ -107,7 +112,8 @@ const struct verb verb_delete = {
 	.operands = "REF...",
 	.summary = "delete checkpoints",
 	.about = "Deletes checkpoints from the agent's store. Where one cannot be deleted, the\n"
-		 "others are all the same; the exit status is that of the first failure.",
+		 "others are all the same; the exit status is that of the first failure. Returns when\n"
+		 "the room is free, or says that it is not yet.",
 	.min_operands = 1,
 	.max_operands = INT_MAX,
 	.run = run,

@@ -261,7 +261,11 @@ static int open_store(struct agent *agent, struct error *err)
 
 	agent->bulk = (struct bulk_env){ .loop = agent->loop, .reaper = &agent->reaper };
 	r = store_open(agent->settings.store, STORE_OWNER, &agent->bulk, &agent->store, err);
-	return r < 0 ? error_wrap(err, r, "the store") : 0;
+	if (r < 0)
+		return error_wrap(err, r, "the store");
+	store_set_limit(agent->store, agent->settings.limits.store_size);
+	store_on_swept(agent->store, deletions_swept, agent);
+	return 0;
 }
 
 /*
@@ -323,6 +327,7 @@ static int set_up(struct agent *agent, const char *settings_path, struct error *
 static void tear_down(struct agent *agent)
 {
 	grpc_server_free(agent->server);
+	deletions_forget(agent);
 	timer_cancel(&agent->left);
 	operation_free_all(&agent->node);
 	journal_close(&agent->node.journal);
@@ -348,6 +353,7 @@ int agent_run(const char *settings_path, struct error *err)
 	list_init(&agent->creations);
 	list_init(&agent->rebirths);
 	list_init(&agent->switchings);
+	list_init(&agent->deletions);
 	list_init(&agent->node.degraded);
 	list_init(&agent->node.prepared);
 	list_init(&agent->node.operations);

@@ -40,6 +40,7 @@ struct agent {
 	struct list creations; /* struct creation: CreateCheckpoint calls under way */
 	struct list rebirths;  /* struct rebirth: RestoreContainer calls under way */
 	struct list switchings; /* struct switching: SuspendContainer, ResumeContainer */
+	struct list deletions; /* struct deletion: DeleteCheckpoint calls that wait for the room */
 	bool leaving;
 	nsec_t leave_by;
 	struct timer left;
@@ -83,6 +84,11 @@ void streams_forget(struct agent *agent, const void *what);
 /* --- verbs.c, doctor.c ---------------------------------------------------------------------- */
 
 extern const struct grpc_method_ops list_verb, get_verb, delete_verb, status_verb, doctor_verb;
+
+/* For store_on_swept(): answers the DeleteCheckpoint calls that wait; arg is the agent. */
+void deletions_swept(void *arg, unsigned int n, int r, const struct error *err);
+/* Nobody waits any more. */
+void deletions_forget(struct agent *agent);
 
 struct report;
 

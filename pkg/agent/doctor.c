@@ -92,8 +92,9 @@ static void check_store(struct doctor *d)
 		add(d, "store", REASON_STORE_FAILED, error_text(&err));
 		return;
 	}
-	(void)snprintf(text, sizeof(text), "%.200s: %" PRIu64 " MiB free of %" PRIu64 " MiB",
-		       store_path(d->agent->store), space.free_bytes >> 20, space.total_bytes >> 20);
+	(void)snprintf(text, sizeof(text), "%.200s: %" PRIu64 " MiB free of %" PRIu64 " MiB%s",
+		       store_path(d->agent->store), space.free_bytes >> 20, space.total_bytes >> 20,
+		       space.limited ? " (limits.store_size)" : "");
 	add(d, "store", space.free_bytes < STORE_LOW ? REASON_STORE_FULL : REASON_NONE, text);
 }
 
@@ -194,6 +195,7 @@ static void surveyed(void *data, int r, const struct error *err)
 	const struct survey s = { .cgroup = &d->cgroup,
 				  .group = d->group,
 				  .store = d->agent->store,
+				  .promised = survey_promised(&d->agent->node, NULL),
 				  .worker = d->agent->worker };
 	char found[512];
 

@@ -281,6 +281,11 @@ static int plan_gpus(struct rebirth *b, struct respec_move *moves, size_t *ret_n
 	if (!gpu->n_devices)
 		return 0;
 	r = gpu_worker_usable(b->agent->worker, err);
+	/* The GPUs are those that the last worker knew; the restore's preflight waits for the next. */
+	if (r == -EAGAIN && hello) {
+		*err = ERROR_NULL;
+		r = 0;
+	}
 	if (r == 0)
 		r = fit_map(gpu, &hello->memory, &scope, target, &moved, err);
 	if (r == 0)

@@ -5,7 +5,9 @@
  * the verdict. When the stream breaks, the operation loses its host and undoes what it has done.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/agent.h"
 #include "agent/kubelet.h"
@@ -416,6 +418,33 @@ static void refuse_resume(struct stream *s, const struct operation_request *req,
 	agent_fail(s->call, err);
 }
 
+/*
+ * CRIU's log of a dump or restore that failed goes with the bundle, or with the unfinished checkpoint:
+ * its end is kept, and the error says where.
+ */
+static void keep_log(struct stream *s, const pb_order_result *m, struct error *err)
+{
+	const char *kind = m->order == KYBERNATE__AGENT__V1__ORDER__ORDER_RESTORE ? "restore" : "dump";
+	struct error why = ERROR_NULL;
+	char path[PATH_MAX], text[ERROR_TEXT_MAX];
+	size_t n;
+
+	if (m->ok || !*m->log_path)
+		return;
+	if (store_keep_log(s->agent->store, s->req.container_id, kind, m->log_path, path, &why) < 0) {
+		log_warning("CRIU's log could not be kept", F_STR("id", s->req.container_id),
+			    F_STR("log", m->log_path), F_ERR(&why));
+		return;
+	}
+	log_info("CRIU's log is kept", F_STR("id", s->req.container_id), F_STR("log", path));
+	n = strlen(path) + sizeof("; CRIU's log: ");
+	if (n >= sizeof(text))
+		return;
+	(void)snprintf(text, sizeof(text), "%s", err->text);
+	(void)snprintf(err->text, sizeof(err->text), "%.*s; CRIU's log: %s",
+		       (int)(sizeof(text) - n), text, path);
+}
+
 /* A shim whose agent has died: its operation waits for it, or there is none any more. */
 static void come_back(struct stream *s, const pb_order_result *result)
 {
@@ -428,11 +457,15 @@ static void come_back(struct stream *s, const pb_order_result *result)
 				 result->error ? result->error->message : "the shim failed");
 		if (result->error && result->error->reason)
 			why.reason = (enum reason)result->error->reason;
+		keep_log(s, result, &why);
 	}
 	if (revive_claim(&s->agent->node, &s->req, &host, s, result != NULL, r, &why, &op, &err) < 0)
 		refuse_resume(s, &s->req, &err);
 	else
 		s->op = op;
+	/* The operation ends in a later round of the loop. */
+	for (size_t i = 0; s->op && result && result->error && i < result->error->n_detail; i++)
+		operation_add_detail(s->op, result->error->detail[i]);
 }
 
 static void answered(struct stream *s, const pb_order_result *m)
@@ -443,6 +476,8 @@ static void answered(struct stream *s, const pb_order_result *m)
 	if (!s->op || !m)
 		return; /* it is over, and the answer crossed the verdict */
 	r = convert_order_result(m, s->op, &err);
+	if (r < 0)
+		keep_log(s, m, &err);
 	operation_order_done(s->op, (enum order)m->order, r, &err, (pid_t)m->task_pid);
 }
 

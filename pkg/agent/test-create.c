@@ -3,10 +3,12 @@
  * CreateCheckpoint: the operator's call, containerd's call to the shim, and the shim's stream back
  * to us may each end first, or not at all.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/test-rig.h"
+#include "base/fd.h"
 
 static void begin_create_for(struct rig *r, struct client_call *c, const char *ref,
 			     uint64_t timeout_ms)
@@ -161,6 +163,49 @@ static void a_failure_of_the_shim_is_told_with_its_reason(void **state)
 	assert_int_equal(last_status(&c, NULL, 0), KYBERNATE__AGENT__V1__STATUS__STATUS_FAILED);
 	assert_string_equal(s.log, "quiesce dump thaw ");
 	assert_false(rig_has(r, "my-ref"));
+	rig_is_idle(r);
+	client_done(&c);
+	shim_done(&s);
+}
+
+/* The file that the text names: its content is that one. */
+static void log_is_kept(const char *told, const char *text)
+{
+	_cleanup_buf_ struct buf kept = BUF_LIMIT(4096);
+	const char *at = strstr(told, "; CRIU's log: ");
+	char path[PATH_MAX];
+
+	assert_non_null(at);
+	assert_int_equal(sscanf(at, "; CRIU's log: %4000s", path), 1);
+	assert_int_equal(file_read(AT_FDCWD, path, &kept), 0);
+	assert_string_equal(buf_str(&kept), text);
+}
+
+/* Its folder goes with the unfinished checkpoint, or with the bundle. */
+static void criu_s_log_is_kept(void **state)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)1 << 20);
+	const Kybernate__Agent__V1__OperationUpdate *m;
+	struct rig *r = *state;
+	char path[PATH_MAX];
+	struct client_call c;
+	struct rig_shim s;
+
+	with_shim(r, &s);
+	assert_int_equal(PATH_PRINTF(path, "%s/dump.log", r->dir), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, "Error: no\n", 10, 0600, FILE_PLAIN), 0);
+	s.fail_order = ORDER_DUMP;
+	s.detail = (char *)"Error: no";
+	s.log_path = path;
+	begin_create(r, &c, "my-ref");
+	UNTIL(r, s.call.ended);
+	containerd_answers(r, RPC_UNKNOWN);
+	UNTIL(r, c.ended);
+	log_is_kept(c.text, "Error: no\n");
+	log_is_kept(s.call.text, "Error: no\n");
+	m = client_message(&c, &kybernate__agent__v1__operation_update__descriptor, &mem);
+	assert_int_equal(m->error->n_detail, 1);
+	assert_string_equal(m->error->detail[0], "Error: no");
 	rig_is_idle(r);
 	client_done(&c);
 	shim_done(&s);
@@ -350,6 +395,7 @@ int main(int argc, char **argv)
 		T(a_callers_patience_is_that_of_the_operation),
 		T(an_operation_outlives_containerds_call),
 		T(a_failure_of_the_shim_is_told_with_its_reason),
+		T(criu_s_log_is_kept),
 		T(a_caller_who_leaves_ends_it),
 		T(a_caller_who_leaves_before_the_shim_comes),
 		T(a_shim_that_dies_is_told),

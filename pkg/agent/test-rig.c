@@ -229,11 +229,13 @@ int rig_open(void **state)
 	list_init(&a->creations);
 	list_init(&a->rebirths);
 	list_init(&a->switchings);
+	list_init(&a->deletions);
 	reaper_init(&a->reaper);
 	assert_int_equal(loop_new(&a->loop), 0);
 	assert_int_equal(signals_open(a->loop, &a->signals, signos, caught), 0);
 	a->bulk = (struct bulk_env){ .loop = a->loop, .reaper = &a->reaper };
 	assert_int_equal(store_open(r->store, STORE_OWNER, &a->bulk, &a->store, NULL), 0);
+	store_on_swept(a->store, deletions_swept, a);
 	assert_int_equal(gpu_worker_new(a->loop, &a->reaper, &worker, &ops, a, &a->worker), 0);
 	assert_int_equal(cgroup_host_open(&a->cgroups, CGROUP_V2, r->cgroup, r->proc, NULL), 0);
 	assert_int_equal(containerd_new(&a->containerd, a->loop, r->ctd_path), 0);
@@ -257,6 +259,7 @@ int rig_close(void **state)
 	UNTIL(r, list_empty(&a->node.operations) && list_empty(&a->creations) &&
 			 list_empty(&a->rebirths));
 	grpc_server_free(a->server);
+	deletions_forget(a);
 	degraded_free_all(&a->node);
 	prepared_free_all(&a->node);
 	containerd_free(a->containerd);
@@ -370,6 +373,12 @@ void shim_answer(struct rig *r, struct rig_shim *s, bool ok)
 	(void)r;
 	error.reason = KYBERNATE__AGENT__V1__REASON__REASON_CRIU_DUMP_FAILED;
 	error.message = (char *)"as the test orders";
+	if (s->detail) {
+		error.detail = &s->detail;
+		error.n_detail = 1;
+	}
+	if (s->log_path)
+		result.log_path = s->log_path;
 	result.order = (Kybernate__Agent__V1__Order)s->held;
 	result.ok = ok;
 	result.error = ok ? NULL : &error;

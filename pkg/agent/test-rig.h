@@ -34,6 +34,8 @@ struct rig_shim {
 	bool restore; /* else a checkpoint */
 	enum order hold_order, fail_order;
 	enum order held; /* not answered yet */
+	char *detail;    /* of a failure, */
+	char *log_path;  /* and where the log is */
 	unsigned int orders;
 	char log[256]; /* "quiesce dump thaw " */
 };

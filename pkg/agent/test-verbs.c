@@ -3,10 +3,13 @@
  * Every method of the agent against requests that are not what they should be; and the verbs that
  * only look at the store, or delete from it.
  */
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/test-rig.h"
+#include "base/cleanup.h"
 
 static char huge[200000];
 
@@ -183,6 +186,84 @@ static void checkpoints_are_listed_shown_and_deleted(void **state)
 	assert_true(rig_has(r, "two"));
 }
 
+static int count_trash(const struct rig *r)
+{
+	_cleanup_closedir_ DIR *dir = opendir(r->store);
+	struct dirent *e;
+	int n = 0;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		n += strncmp(e->d_name, ".del-", 5) == 0;
+	return n;
+}
+
+static bool room_pending(const struct client_call *c)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)1 << 20);
+	const Kybernate__Agent__V1__DeleteCheckpointReply *m = client_message(
+		c, &kybernate__agent__v1__delete_checkpoint_reply__descriptor, &mem);
+
+	assert_non_null(m);
+	return m->room_pending;
+}
+
+static void a_deletion_ends_when_the_room_is_free(void **state)
+{
+	static const char *const refs[] = { "one", "two", "three" };
+	Kybernate__Agent__V1__DeleteCheckpointRequest del =
+		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REQUEST__INIT;
+	struct client_call c[ARRAY_SIZE(refs)];
+	struct rig *r = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++)
+		rig_checkpoint(r, refs[i], false);
+	/* At once, so that a sweep is under way when the next one comes. */
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++) {
+		del.checkpoint_ref = (char *)refs[i];
+		client_begin(r, &c[i], "DeleteCheckpoint", &del.base);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++) {
+		UNTIL(r, c[i].ended);
+		assert_int_equal(c[i].code, RPC_OK);
+		assert_false(room_pending(&c[i]));
+		assert_int_equal(count_trash(r), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++)
+		client_done(&c[i]);
+	assert_true(list_empty(&r->agent.deletions));
+}
+
+/* Gone all the same, and that is what counts most. */
+static void room_that_does_not_come_is_told(void **state)
+{
+	Kybernate__Agent__V1__DeleteCheckpointRequest del =
+		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REQUEST__INIT;
+	struct error err = { .code = -EIO, .text = "as the test orders" };
+	struct rig *r = *state;
+	struct client_call c;
+
+	rig_checkpoint(r, "one", false);
+	rig_checkpoint(r, "two", false);
+	del.checkpoint_ref = (char *)"one";
+	client_begin(r, &c, "DeleteCheckpoint", &del.base);
+	UNTIL(r, !list_empty(&r->agent.deletions));
+	deletions_swept(&r->agent, 0, err.code, &err);
+	UNTIL(r, c.ended);
+	assert_int_equal(c.code, RPC_OK);
+	assert_true(room_pending(&c));
+	assert_false(rig_has(r, "one"));
+	client_done(&c);
+	/* who leaves before is not missed */
+	UNTIL(r, !store_sweeping(r->agent.store));
+	del.checkpoint_ref = (char *)"two";
+	client_begin(r, &c, "DeleteCheckpoint", &del.base);
+	UNTIL(r, !list_empty(&r->agent.deletions));
+	client_done(&c);
+	UNTIL(r, list_empty(&r->agent.deletions) && !store_sweeping(r->agent.store));
+	assert_false(rig_has(r, "two"));
+}
+
 static void status_and_doctor_answer_without_a_driver(void **state)
 {
 	struct rig *r = *state;
@@ -233,6 +314,8 @@ int main(int argc, char **argv)
 		T(first_requests_of_streams),
 		T(a_huge_timeout_is_the_agents_own),
 		T(checkpoints_are_listed_shown_and_deleted),
+		T(a_deletion_ends_when_the_room_is_free),
+		T(room_that_does_not_come_is_told),
 		T(status_and_doctor_answer_without_a_driver),
 		T(garbage_is_an_invalid_argument),
 	};

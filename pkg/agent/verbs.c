@@ -195,27 +195,98 @@ const struct grpc_method_ops get_verb = { .message = get_message, .ended = get_e
 
 /* --- DeleteCheckpoint ----------------------------------------------------------------------- */
 
+/* Less than callers have patience for a short answer. */
+#define ROOM_PATIENCE (50 * NSEC_PER_SEC)
+
+/* The checkpoint is gone; who asked wants its room, which comes when the sweep ends. */
+struct deletion {
+	struct list node;
+	struct grpc_call *call;
+	struct timer timer;
+};
+
+static void deletion_free(struct deletion *d)
+{
+	list_remove(&d->node);
+	timer_cancel(&d->timer);
+	free(d);
+}
+
+static void deletion_answer(struct deletion *d, bool room_pending)
+{
+	Kybernate__Agent__V1__DeleteCheckpointReply reply =
+		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REPLY__INIT;
+	struct grpc_call *call = d->call;
+
+	deletion_free(d);
+	grpc_call_set_data(call, NULL);
+	reply.room_pending = room_pending;
+	agent_reply(call, &reply.base);
+}
+
+static void deletion_overdue(struct timer *t)
+{
+	deletion_answer(container_of(t, struct deletion, timer), true);
+}
+
+void deletions_swept(void *arg, unsigned int n, int r, const struct error *err)
+{
+	struct agent *agent = arg;
+	struct deletion *d, *tmp;
+
+	if (r < 0)
+		log_warning("not all that was deleted could be removed", F_INT("removed", n),
+			    F_ERR(err));
+	else if (store_sweeping(agent->store))
+		return; /* more was deleted meanwhile, and some of those who wait may mean that */
+	list_for_each_safe(d, tmp, &agent->deletions, node)
+		deletion_answer(d, r < 0);
+}
+
+void deletions_forget(struct agent *agent)
+{
+	struct deletion *d, *tmp;
+
+	list_for_each_safe(d, tmp, &agent->deletions, node)
+		deletion_free(d);
+}
+
 static void delete_message(struct grpc_call *call, struct bytes msg)
 {
 	struct agent *agent = grpc_call_arg(call);
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(REQUEST_MAX);
 	const Kybernate__Agent__V1__DeleteCheckpointRequest *m = agent_unpack(
 		call, msg, &kybernate__agent__v1__delete_checkpoint_request__descriptor, &mem);
-	Kybernate__Agent__V1__DeleteCheckpointReply reply =
-		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REPLY__INIT;
+	struct deletion *d = m ? calloc(1, sizeof(*d)) : NULL;
 	struct error err = ERROR_NULL;
+	int r;
 
 	if (!m)
 		return;
-	if (store_delete(agent->store, m->checkpoint_ref, &err) < 0) {
+	r = d ? store_delete(agent->store, m->checkpoint_ref, &err)
+	      : error_set(&err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		free(d);
 		agent_fail(call, &err);
 		return;
 	}
 	log_info("checkpoint deleted", F_STR("ref", m->checkpoint_ref));
-	agent_reply(call, &reply.base);
+	d->call = call;
+	list_append(&agent->deletions, &d->node);
+	grpc_call_set_data(call, d);
+	timer_set(agent->loop, &d->timer, time_add(time_now(), ROOM_PATIENCE), deletion_overdue);
 }
 
-const struct grpc_method_ops delete_verb = { .message = delete_message };
+static void delete_ended(struct grpc_call *call, enum grpc_end why)
+{
+	struct deletion *d = grpc_call_data(call);
+
+	(void)why;
+	if (d)
+		deletion_free(d);
+}
+
+const struct grpc_method_ops delete_verb = { .message = delete_message, .ended = delete_ended };
 
 /* --- Status --------------------------------------------------------------------------------- */
 

@@ -226,7 +226,7 @@ int bulk_start(struct bulk *b, const struct bulk_env *env, const struct protocol
 	r = fd_nonblock(sockets[0], true);
 	if (r == 0)
 		r = conn_open(&b->conn, env->loop, sockets[0], PROTOCOL_REPORT_MAX + 16,
-			      buf_len(&frame), &conn_ops);
+			      buf_len(&frame) + PROTOCOL_JOB_MAX + 16, &conn_ops);
 	else
 		(void)close(sockets[0]);
 	if (r < 0) {
@@ -237,6 +237,31 @@ int bulk_start(struct bulk *b, const struct bulk_env *env, const struct protocol
 	(void)conn_write(&b->conn, buf_bytes(&frame).p, buf_len(&frame));
 	if (deadline != NSEC_NEVER)
 		timer_set(env->loop, &b->deadline, deadline, time_over);
+	return 0;
+}
+
+int bulk_go_on(struct bulk *b, const struct protocol_job *job, nsec_t deadline,
+	       const struct bulk_ops *ops, struct error *err)
+{
+	_cleanup_buf_ struct buf frame = BUF_LIMIT(PROTOCOL_JOB_MAX + 16);
+	int r = protocol_put_job(&frame, job);
+
+	assert(bulk_running(b));
+	if (r < 0)
+		r = error_reason(err, REASON_INTERNAL, r, "a job for the store worker is out of "
+							  "bounds");
+	else if (b->exited || b->closed || b->killed)
+		r = failed(err, -EPIPE);
+	else if ((r = conn_write(&b->conn, buf_bytes(&frame).p, buf_len(&frame))) < 0)
+		r = failed(err, r);
+	if (r < 0) {
+		bulk_release(b);
+		return r;
+	}
+	b->ops = ops;
+	timer_cancel(&b->deadline);
+	if (deadline != NSEC_NEVER)
+		timer_set(b->env->loop, &b->deadline, deadline, time_over);
 	return 0;
 }
 

@@ -60,6 +60,13 @@ struct bulk {
 int bulk_start(struct bulk *b, const struct bulk_env *env, const struct protocol_job *job,
 	       int dirfd, nsec_t deadline, const struct bulk_ops *ops, struct error *err);
 
+/*
+ * The next job for a worker that was started with PROTOCOL_FOLLOW and runs; the directory is the
+ * same. From now on as after bulk_start(). When nothing comes of it, -errno, the worker is no more.
+ */
+int bulk_go_on(struct bulk *b, const struct protocol_job *job, nsec_t deadline,
+	       const struct bulk_ops *ops, struct error *err);
+
 /* Ends it soon: done() follows with REASON_CANCELED, or with the result if that was faster. */
 void bulk_cancel(struct bulk *b);
 

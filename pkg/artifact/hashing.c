@@ -82,6 +82,12 @@ static int prepare(struct run *run, struct arena *arena, struct error *err)
 		item->chunks = arena_alloc(arena, item->n_chunks * DIGEST_SIZE);
 		if (!item->chunks)
 			return fail_sys(err, -ENOMEM, "hash %s", item->file->path);
+		if (!item->n_known)
+			continue;
+		assert(item->n_known < item->n_chunks); /* else no unit would end the item */
+		memcpy(item->chunks, item->known, item->n_known * DIGEST_SIZE);
+		run->opened[i].handed = item->n_known * item->chunk_size;
+		run->done += run->opened[i].handed;
 	}
 	return 0;
 }
@@ -444,7 +450,7 @@ int hash_items(const struct hashing *h, int dirfd, struct hash_item *items, size
 		r = prepare(&run, arena, err);
 	/* Helpers cost a millisecond each: not for what is hashed in less. */
 	if (r == 0)
-		r = h->workers > 1 && run.total > UNIT_BYTES / 8 ? hash_with_helpers(&run, err)
+		r = h->workers > 1 && run.total - run.done > UNIT_BYTES / 8 ? hash_with_helpers(&run, err)
 								  : hash_alone(&run, err);
 	for (size_t i = 0; i < n; i++)
 		if (run.opened[i].fd >= 0)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "artifact/digest.h"
+#include "artifact/follow.h"
 #include "artifact/scan.h"
 #include "base/arena.h"
 #include "base/error.h"
@@ -23,6 +24,8 @@ struct hashing {
 	/* Optional: told of progress every now and then, and at the end. */
 	void (*progress)(const struct hashing *h, uint64_t done, uint64_t total);
 	void *arg;
+	/* Optional: what of the files has been hashed while they were written. */
+	struct follow *followed;
 };
 
 /*
@@ -35,6 +38,9 @@ unsigned int hashing_workers(void);
 struct hash_item {
 	const struct scan_file *file;
 	uint64_t chunk_size; /* 0 = as a whole */
+	/* Of the first chunks, where they are known already; fewer than all chunks. Borrowed. */
+	const struct digest *known;
+	size_t n_known;
 	/* Filled in: */
 	struct digest digest; /* of the whole, or the root of the chunks */
 	struct digest *chunks;

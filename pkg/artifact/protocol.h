@@ -43,6 +43,11 @@ enum protocol_op {
 	PROTOCOL_VERIFY,       /* dir = the checkpoint; name = its ref */
 	PROTOCOL_VERIFY_IMAGE, /* dir = the image directory */
 	PROTOCOL_SWEEP,        /* dir = the store: remove what was renamed away */
+	/*
+	 * Hash what is being written, until the next job comes, which is to seal it; no result.
+	 * dir and name as for that; max_bytes = how much it will be, about. No description.
+	 */
+	PROTOCOL_FOLLOW,
 	PROTOCOL_OPS_END,
 };
 

@@ -269,12 +269,20 @@ static int hash_scan(int dirfd, const struct layout *layout, const struct scan *
 	ret->files = calloc(scan->n_files + IMAGE_DOCS, sizeof(*ret->files));
 	if (!items || !ret->files)
 		return fail_sys(err, -ENOMEM, "hash the files");
-	for (size_t i = 0; i < scan->n_files; i++)
-		if (is_covered(layout, &scan->files[i]))
-			items[n++] = (struct hash_item){
-				.file = &scan->files[i],
-				.chunk_size = manifest_chunk_size(scan->files[i].size, n_big),
-			};
+	for (size_t i = 0; i < scan->n_files; i++) {
+		struct hash_item *item = &items[n];
+
+		if (!is_covered(layout, &scan->files[i]))
+			continue;
+		*item = (struct hash_item){
+			.file = &scan->files[i],
+			.chunk_size = manifest_chunk_size(scan->files[i].size, n_big),
+		};
+		if (h->followed)
+			item->n_known = follow_known(h->followed, item->file, item->chunk_size,
+						     &item->known, &item->chunk_size);
+		n++;
+	}
 	if (n + IMAGE_DOCS > MANIFEST_FILES_MAX)
 		return fail_corrupt(err, "there are more than %d files",
 				    MANIFEST_FILES_MAX - IMAGE_DOCS);

@@ -17,6 +17,7 @@ struct store {
 	int fd, lock_fd;
 	enum store_access access;
 	const struct bulk_env *env;
+	uint64_t limit; /* of store_space(); 0 = none */
 	/* Removing what was renamed away: one child at a time takes all there is. */
 	struct bulk sweep;
 	bool sweep_again;

@@ -198,6 +198,24 @@ int store_put(const struct store_work *w, const char *name, struct bytes content
 	return fail_sys(err, r, "write %s", name);
 }
 
+int store_follow(const struct store_work *w, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err)
+{
+	struct protocol_job job = { .op = PROTOCOL_FOLLOW, .workers = 1, .max_bytes = expected };
+
+	work_name(w->ref, job.name);
+	return bulk_start(b, w->store->env, &job, w->store->fd, NSEC_NEVER, ops, err);
+}
+
+/* With the worker that has followed the writing, where there is one. */
+static int commit(const struct bulk_env *env, const struct protocol_job *job, int dirfd,
+		  nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err)
+{
+	if (bulk_running(b) && bulk_go_on(b, job, deadline, ops, NULL) == 0)
+		return 0;
+	return bulk_start(b, env, job, dirfd, deadline, ops, err);
+}
+
 int store_commit(const struct store_work *w, const struct metadata *m, unsigned int workers,
 		 nsec_t deadline, struct bulk *b, const struct bulk_ops *ops, struct error *err)
 {
@@ -212,7 +230,7 @@ int store_commit(const struct store_work *w, const struct metadata *m, unsigned 
 		return error_wrap(err, r, "%s", layout_checkpoint.description);
 	work_name(w->ref, job.name);
 	job.description = buf_bytes(&text);
-	return bulk_start(b, w->store->env, &job, w->store->fd, deadline, ops, err);
+	return commit(w->store->env, &job, w->store->fd, deadline, b, ops, err);
 }
 
 void store_work_close(struct store_work *w)
@@ -251,7 +269,15 @@ int image_commit(const struct bulk_env *env, int dirfd, const struct metadata *m
 	if (r < 0)
 		return error_wrap(err, r, "%s", layout_image.description);
 	job.description = buf_bytes(&text);
-	return bulk_start(b, env, &job, dirfd, deadline, ops, err);
+	return commit(env, &job, dirfd, deadline, b, ops, err);
+}
+
+int image_follow(const struct bulk_env *env, int dirfd, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err)
+{
+	struct protocol_job job = { .op = PROTOCOL_FOLLOW, .workers = 1, .max_bytes = expected };
+
+	return bulk_start(b, env, &job, dirfd, NSEC_NEVER, ops, err);
 }
 
 int image_verify(const struct bulk_env *env, int dirfd, unsigned int workers, uint64_t max_bytes,

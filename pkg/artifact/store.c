@@ -10,7 +10,6 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "artifact/fail.h"
@@ -488,19 +487,4 @@ void store_list_done(struct store_list *l)
 		arena_done(&l->entries[i].arena);
 	free(l->entries);
 	*l = (struct store_list){ 0 };
-}
-
-int store_space(const struct store *s, struct store_space *ret, struct error *err)
-{
-	struct statvfs v;
-
-	if (fstatvfs(s->fd, &v) < 0)
-		return fail_sys(err, errno, "look at the file system of the store");
-	*ret = (struct store_space){
-		.total_bytes = (uint64_t)v.f_blocks * v.f_frsize,
-		.free_bytes = (uint64_t)v.f_bavail * v.f_frsize,
-		.total_files = v.f_files,
-		.free_files = v.f_favail,
-	};
-	return 0;
 }

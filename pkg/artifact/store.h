@@ -6,6 +6,7 @@
  *	STORE/REF/               a checkpoint (layout.h)
  *	STORE/.new-REF/          one that is being made. Making this directory is what claims a ref
  *	STORE/.del-REF-XXXXXXXX/ one that is being removed
+ *	STORE/.logs/             CRIU's logs of dumps and restores that failed
  *
  * A checkpoint comes into being and goes by one rename(). Whatever takes long happens in a child
  * process (bulk.h); the calls here look at names and read small files, nothing more.
@@ -86,6 +87,15 @@ int store_resume(struct store *s, const char *ref, struct store_work *ret, struc
 /* Writes a small file beside criu/, mode 0600: spec.json for instance. Not there before. */
 int store_put(const struct store_work *w, const char *name, struct bytes content,
 	      struct error *err);
+
+/*
+ * Begins to hash, in the background, what is being written to criu/, of which there will be about
+ * expected bytes; store_commit() with the same b then goes on from there. Nothing is lost when it
+ * fails, or ends before by itself: ops->done() tells, always of a failure. To be ended by
+ * bulk_release() when what is written will not be sealed, or will be written anew.
+ */
+int store_follow(const struct store_work *w, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
 
 /*
  * Seals it, in the background: b->ops->done() follows. m->ref is set to the work's. Nothing may
@@ -171,11 +181,33 @@ int store_list(const struct store *s, const char *after, size_t max, struct stor
 	       struct error *err);
 void store_list_done(struct store_list *l);
 
+/* -- logs ------------------------------------------------------------------------------------ */
+
+#define STORE_LOGS_MAX 32                /* the newest ones are kept, */
+#define STORE_LOG_TAIL ((size_t)1 << 20) /* and of each the end */
+
+/*
+ * Keeps the end of a log that is about to go, of a container by that id: STORE/.logs/STAMP-ID-KIND.log,
+ * with the absolute path in ret (PATH_MAX). The oldest ones go for it. from is absolute; only a
+ * regular file is read, and no symbolic link followed. Blocks for that megabyte, in the page cache: it
+ * is not synced. -ENODATA when the log is empty.
+ */
+int store_keep_log(struct store *s, const char *id, const char *kind, const char *from, char *ret,
+		   struct error *err);
+
+/*
+ * The most bytes that the store may hold: checkpoints, those being made, and what is being removed
+ * until it is gone. 0, as at first: what its file system has room for. Only store_space() heeds it.
+ */
+void store_set_limit(struct store *s, uint64_t bytes);
+
 struct store_space {
 	uint64_t total_bytes, free_bytes; /* free for us */
 	uint64_t total_files, free_files; /* 0 and 0 where the file system has no such limit */
+	bool limited; /* the bytes are those of the limit, which is tighter than the file system */
 };
 
+/* With a limit it looks at every file of the store: some milliseconds for a thousand. */
 int store_space(const struct store *s, struct store_space *ret, struct error *err);
 
 /* -- removing -------------------------------------------------------------------------------- */
@@ -217,6 +249,10 @@ struct store_clean {
 int store_clean(struct store *s, struct store_clean *c, struct error *err);
 
 /* -- image directories anywhere -------------------------------------------------------------- */
+
+/* As store_follow(), before image_commit() in the same directory. */
+int image_follow(const struct bulk_env *env, int dirfd, uint64_t expected, struct bulk *b,
+		 const struct bulk_ops *ops, struct error *err);
 
 /*
  * Seals and verifies, in the background, the CRIU images in a directory that is not the store's:

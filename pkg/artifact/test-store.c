@@ -657,6 +657,53 @@ static void the_space_is_that_of_the_file_system(void **state)
 	assert_true(s.free_files <= s.total_files);
 }
 
+/* All of it counts, whatever its name: until it is gone, it takes room. */
+static void a_limit_is_the_space(void **state)
+{
+	enum { MIB = 1 << 20 };
+	struct store_space s, then;
+	struct store_work w;
+	char *big = malloc(MIB);
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, 'x', MIB);
+	store_set_limit(store, 8 * MIB);
+	assert_int_equal(store_space(store, &s, &err), 0);
+	assert_true(s.limited);
+	assert_int_equal(s.total_bytes, 8 * MIB);
+	assert_true(s.free_bytes > 7 * MIB && s.free_bytes <= 8 * MIB);
+	/* one that is being made */
+	assert_int_equal(store_begin(store, "a", &w, &err), 0);
+	fill(&w);
+	assert_int_equal(store_put(&w, "big", bytes_of(big, MIB), &err), 0);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB);
+	/* one that is sealed */
+	assert_int_equal(commit(&w), 0);
+	store_work_close(&w);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB && then.free_bytes > 5 * MIB);
+	/* one that is being removed: not before it is gone */
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	assert_int_equal(count_entries(".del-a"), 1);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes <= s.free_bytes - MIB);
+	wait_swept();
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_true(then.free_bytes > s.free_bytes - MIB / 2);
+	/* more than there may be, as after the limit was lowered */
+	store_set_limit(store, 1);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_int_equal(then.free_bytes, 0);
+	/* more than the file system has */
+	store_set_limit(store, UINT64_MAX);
+	assert_int_equal(store_space(store, &then, &err), 0);
+	assert_false(then.limited);
+	assert_true(then.free_bytes <= then.total_bytes);
+	free(big);
+}
+
 static void a_reader_reads(void **state)
 {
 	_cleanup_arena_ struct arena arena = ARENA_LIMIT(METADATA_MEMORY_MAX);
@@ -676,6 +723,90 @@ static void a_reader_reads(void **state)
 	assert_int_equal(store_delete(store, "a", &err), -EBUSY);
 	store_unpin(&pin);
 	store_close(reader);
+}
+
+/* -- logs ------------------------------------------------------------------------------------ */
+
+static int keep_log(const char *text, size_t n, char kept[PATH_MAX])
+{
+	char from[PATH_MAX];
+
+	assert_int_equal(path_printf(from, sizeof(from), "%s-log", path), 0);
+	assert_int_equal(file_write(AT_FDCWD, from, text, n, 0600, FILE_PLAIN), 0);
+	err = ERROR_NULL;
+	return store_keep_log(store, "web", "dump", from, kept, &err);
+}
+
+static int count_logs(void)
+{
+	char logs[PATH_MAX];
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *e;
+	int n = 0;
+
+	assert_int_equal(path_printf(logs, sizeof(logs), "%s/.logs", path), 0);
+	dir = opendir(logs);
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		n += e->d_name[0] != '.';
+	return n;
+}
+
+static void the_end_of_a_log_is_kept(void **state)
+{
+	_cleanup_buf_ struct buf text = BUF_LIMIT(STORE_LOG_TAIL + 1);
+	size_t n = STORE_LOG_TAIL + 4096;
+	char kept[PATH_MAX], *big = malloc(n);
+	struct store_list l;
+	struct stat st;
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, 'x', n);
+	memcpy(big + n - 4, "end\n", 4);
+	assert_int_equal(keep_log(big, n, kept), 0);
+	free(big);
+	assert_memory_equal(kept, path, strlen(path));
+	assert_non_null(strstr(kept, "-web-dump.log"));
+	assert_int_equal(stat(kept, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(st.st_size, STORE_LOG_TAIL);
+	assert_int_equal(file_read(AT_FDCWD, kept, &text), 0);
+	assert_string_equal(buf_str(&text) + STORE_LOG_TAIL - 4, "end\n");
+	/* It is no checkpoint, and in nobody's way. */
+	assert_int_equal(store_list(store, NULL, 10, &l, &err), 0);
+	assert_int_equal(l.n_entries, 0);
+	store_list_done(&l);
+}
+
+static void so_many_logs_are_kept(void **state)
+{
+	char kept[PATH_MAX];
+
+	(void)state;
+	for (int i = 0; i < STORE_LOGS_MAX + 3; i++) {
+		assert_int_equal(keep_log("log\n", 4, kept), 0);
+		assert_int_equal(access(kept, F_OK), 0);
+		assert_int_equal(count_logs(), i < STORE_LOGS_MAX ? i + 1 : STORE_LOGS_MAX);
+	}
+}
+
+static void what_is_no_log_is_not_kept(void **state)
+{
+	char from[PATH_MAX], kept[PATH_MAX];
+
+	(void)state;
+	assert_int_equal(keep_log("", 0, kept), -ENODATA);
+	assert_int_equal(store_keep_log(store, "../x", "dump", "/proc/self/cmdline", kept, &err),
+			 -EINVAL);
+	assert_int_equal(store_keep_log(store, "web", "dump", "relative", kept, &err), -EINVAL);
+	assert_int_equal(path_printf(from, sizeof(from), "%s-fifo", path), 0);
+	assert_int_equal(mkfifo(from, 0600), 0);
+	assert_int_equal(store_keep_log(store, "web", "dump", from, kept, &err), -EINVAL);
+	assert_int_equal(unlink(from), 0);
+	assert_int_equal(symlink("/etc/passwd", from), 0);
+	assert_int_equal(store_keep_log(store, "web", "dump", from, kept, &err), -ELOOP);
+	assert_int_equal(unlink(from), 0);
 }
 
 /* -- removing -------------------------------------------------------------------------------- */
@@ -876,7 +1007,11 @@ int main(int argc, char **argv)
 		T(garbage_is_not_listed_but_damage_is),
 		T(an_empty_store_has_an_empty_list),
 		T(the_space_is_that_of_the_file_system),
+		T(a_limit_is_the_space),
 		T(a_reader_reads),
+		T(the_end_of_a_log_is_kept),
+		T(so_many_logs_are_kept),
+		T(what_is_no_log_is_not_kept),
 		T(many_are_removed_by_and_by),
 		T(removing_does_not_follow_links),
 		T(a_sweep_that_cannot_start_is_told),

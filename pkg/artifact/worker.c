@@ -3,7 +3,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/ioprio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -21,10 +23,15 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "base/time.h"
 
 /* Often enough for a progress bar, and for its master to see that it lives. */
 #define PROGRESS_EVERY (250 * NSEC_PER_MSEC)
+
+/* Between two looks at what CRIU writes, when there was nothing new. */
+#define FOLLOW_PAUSE_MS 20
+#define FOLLOW_NICE     10
 
 struct worker {
 	struct hashing hashing;
@@ -50,8 +57,17 @@ static void report_progress(const struct hashing *h, uint64_t done, uint64_t tot
 		_exit(EXIT_FAILURE);
 }
 
-/* The job: read until it is all there. */
-static int receive_job(struct buf *in, struct protocol_job *ret)
+static void follow_until_readable(struct follow *f)
+{
+	struct pollfd p = { PROTOCOL_SOCKET_FD, POLLIN, 0 };
+	int more = 1;
+
+	while (poll(&p, 1, more > 0 ? 0 : FOLLOW_PAUSE_MS) == 0)
+		more = follow_step(f);
+}
+
+/* The job: read until it is all there. followed: NULL, or what to do until then. */
+static int receive_job(struct buf *in, struct follow *followed, struct protocol_job *ret)
 {
 	for (;;) {
 		struct bytes b = buf_bytes(in);
@@ -59,11 +75,15 @@ static int receive_job(struct buf *in, struct protocol_job *ret)
 		uint8_t *to;
 		ssize_t n;
 
+		if (r == 0 && ret->op == PROTOCOL_FOLLOW)
+			buf_consume(in, buf_len(in) - b.n); /* it has no description */
 		if (r != BYTES_MORE)
 			return r;
 		to = buf_reserve(in, 65536);
 		if (!to)
 			return -errno;
+		if (followed)
+			follow_until_readable(followed);
 		n = read(PROTOCOL_SOCKET_FD, to, 65536);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -171,17 +191,47 @@ static void do_job(struct worker *w, const struct protocol_job *job, struct prot
 	ret->err = err;
 }
 
+/* What cannot be followed is hashed later. */
+static struct follow *start_following(const struct protocol_job *job)
+{
+	_cleanup_close_ int work = -1, criu = -1;
+	struct follow *f = NULL;
+
+	if (*job->name) {
+		work = path_open_beneath(PROTOCOL_DIR_FD, job->name, O_RDONLY | O_DIRECTORY);
+		if (work >= 0)
+			criu = path_open_beneath(work, LAYOUT_CRIU, O_RDONLY | O_DIRECTORY);
+	}
+	if (follow_new(*job->name ? criu : PROTOCOL_DIR_FD, job->max_bytes, &f) < 0)
+		return NULL;
+	return f;
+}
+
 static int serve(const char *program)
 {
 	struct worker w = { .hashing = { .program = program, .progress = report_progress } };
 	_cleanup_buf_ struct buf in = BUF_LIMIT(PROTOCOL_JOB_MAX + 65536), out = BUF_NULL;
+	_cleanup_follow_ struct follow *followed = NULL;
 	struct protocol_result result = { 0 };
 	struct protocol_job job;
 
 	w.hashing.arg = &w;
 	(void)prctl(PR_SET_NAME, "kyb-store");
-	if (receive_job(&in, &job) < 0)
+	if (receive_job(&in, NULL, &job) < 0)
 		return EXIT_FAILURE;
+	if (job.op == PROTOCOL_FOLLOW) {
+		/*
+		 * CRIU goes first: the container stands still for as long as it works. Back again
+		 * may need a capability; without, what is left to hash is hashed politely.
+		 */
+		(void)setpriority(PRIO_PROCESS, 0, FOLLOW_NICE);
+		followed = start_following(&job);
+		if (receive_job(&in, followed, &job) < 0 ||
+		    (job.op != PROTOCOL_SEAL && job.op != PROTOCOL_SEAL_IMAGE))
+			return EXIT_FAILURE;
+		(void)setpriority(PRIO_PROCESS, 0, 0);
+		w.hashing.followed = followed;
+	}
 	do_job(&w, &job, &result);
 	if (protocol_put_result(&out, &result) < 0 || send_all(&out) < 0)
 		return EXIT_FAILURE;

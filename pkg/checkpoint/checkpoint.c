@@ -17,11 +17,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/path.h"
+#include "cgroup/room.h"
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
 #include "checkpoint/jobfile.h"
 #include "checkpoint/survey.h"
+
+/* What is less is hashed in no time. */
+#define FOLLOW_MIN ((uint64_t)64 << 20)
 
 static bool has_gpu(const struct operation *op)
 {
@@ -52,16 +57,10 @@ static int open_store(struct operation *op, struct error *err)
 	return r;
 }
 
-static int step_preflight(struct flow *f, struct error *err)
+static int look_at_container(struct operation *op, struct error *err)
 {
-	struct operation *op = operation_of_flow(f);
-	int r;
+	int r = operation_find_processes(op, op->req.task_pid, err);
 
-	r = preflight_seat(op->node, &op->req, err);
-	if (r == 0)
-		r = preflight_driver(op->node, &op->req, err);
-	if (r == 0)
-		r = operation_find_processes(op, op->req.task_pid, err);
 	if (r == 0)
 		r = preflight_pod(&op->req, &op->cgroup, err);
 	if (r == 0)
@@ -71,10 +70,19 @@ static int step_preflight(struct flow *f, struct error *err)
 	return op->req.held ? operation_confirm_held(op, err) : survey_operation(op, err);
 }
 
+static int step_preflight(struct flow *f, struct error *err)
+{
+	struct operation *op = operation_of_flow(f);
+	int r = preflight_seat(op->node, &op->req, err);
+
+	return r < 0 ? r : preflight_driver(op, look_at_container, err);
+}
+
 static int undo_preflight(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
+	bulk_release(&op->bulk);
 	return op->work.fd >= 0 ? store_abort(&op->work, err) : 0;
 }
 
@@ -87,6 +95,44 @@ static int step_quiesce(struct flow *f, struct error *err)
 
 /* --- CRIU ----------------------------------------------------------------------------------- */
 
+static void following_ended(struct bulk *b, int r, const struct error *err)
+{
+	(void)b;
+	(void)r;
+	log_warning("images are hashed when they are complete", F_ERR(err));
+}
+
+/*
+ * Has the images hashed and written back while CRIU writes them. Without, it is done when they are
+ * complete, as it is after an agent that died: so this is no step that can fail.
+ */
+static void follow_dump(struct operation *op)
+{
+	static const struct bulk_ops ops = { .done = following_ended };
+	uint64_t held = op->group ? gpu_group_vram_bytes(op->group) : 0;
+	struct error err = ERROR_NULL;
+	struct cgroup_room room;
+	_cleanup_close_ int dir = -1;
+	int r;
+
+	/* By now GPU memory is among what the processes hold, where the cgroup counts it. */
+	if (cgroup_room(&op->cgroup, &room) == 0 && room.resident > held)
+		held = room.resident;
+	if (held < FOLLOW_MIN)
+		return;
+	held += held / 8;
+	if (op->work.fd >= 0) {
+		r = store_follow(&op->work, held, &op->bulk, &ops, &err);
+	} else {
+		dir = open(op->image_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (dir < 0)
+			return; /* the shim makes it */
+		r = image_follow(op->node->bulk, dir, held, &op->bulk, &ops, &err);
+	}
+	if (r < 0)
+		log_warning("images are hashed when they are complete", F_ERR(&err));
+}
+
 static void slot_granted(struct slot *slot)
 {
 	struct operation *op = container_of(slot, struct operation, slot);
@@ -98,6 +144,8 @@ static void slot_granted(struct slot *slot)
 	r = record_write(op, phase_name(PHASE_CRIU_DUMP), &err); /* now it does begin */
 	if (r == 0)
 		r = operation_order(op, ORDER_DUMP, &err);
+	if (r == FLOW_WAIT)
+		follow_dump(op);
 	if (r < 0)
 		flow_resume(&op->flow, r, &err);
 }
@@ -144,6 +192,7 @@ static int undo_dump(struct flow *f, struct error *err)
 	struct operation *op = operation_of_flow(f);
 
 	slot_release(&op->slot);
+	bulk_release(&op->bulk);
 	if (!op->dumping || op->req.held)
 		return 0;
 	/* The driver needs the processes to run before it can bring their memory back. */

@@ -176,7 +176,13 @@ static void take(struct gpu_call *call, unsigned int op, pid_t pid, nsec_t deadl
 	if (fault && (fault->kind == FAKE_HANG || fault->kind == FAKE_DID_HANG))
 		call->begun = deadline;
 	if (memory) {
-		if (fault)
+		bool late = w->ready_at > deadline;
+
+		if (time_now() < w->ready_at)
+			call->begun = late ? deadline : w->ready_at;
+		if (late)
+			fails(call, -ETIMEDOUT, REASON_TIMEOUT);
+		else if (fault)
 			fails(call, fault->code, fault->reason);
 		else
 			measure(w, call);
@@ -220,8 +226,15 @@ int __wrap_procfs_start_time(pid_t pid, uint64_t *ret);
 
 int WRAP(usable)(const struct gpu_worker *w, struct error *err)
 {
+	const struct fake_worker *fake = the_worker;
+
 	(void)w;
-	(void)err;
+	if (!fake)
+		return 0;
+	if (time_now() < fake->ready_at)
+		return error_reason(err, REASON_WORKER_FAILED, -EAGAIN, "it is being started");
+	if (fake->unusable)
+		return error_reason(err, REASON_DRIVER_UNAVAILABLE, fake->unusable, "no driver");
 	return 0;
 }
 

@@ -51,6 +51,8 @@ struct fake_worker {
 	size_t n;
 	struct fake_fault faults[FAKE_FAULTS];
 	bool backwards; /* calls end in the opposite order */
+	nsec_t ready_at; /* it is being started until then; NSEC_NEVER: for ever */
+	int unusable;    /* what is wrong with its driver then; 0 = nothing */
 	/* Called when a call has ended, before its owner hears of it. */
 	void (*ended)(struct fake_worker *w, unsigned int op, const struct fake_process *p);
 

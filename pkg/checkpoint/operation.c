@@ -53,12 +53,17 @@ static uint64_t folder_bytes(const char *path)
 	return sum;
 }
 
+uint64_t operation_image_bytes(const struct operation *op)
+{
+	return folder_bytes(op->image_path);
+}
+
 static void pulse(struct timer *t)
 {
 	struct operation *op = container_of(t, struct operation, pulse);
 
 	if (op->watching)
-		op->bytes_done = folder_bytes(op->image_path);
+		op->bytes_done = operation_image_bytes(op);
 	op->host->update(op);
 	timer_set(op->node->loop, t, time_now() + PULSE, pulse);
 }
@@ -418,7 +423,7 @@ static void book(struct operation *op, enum phase phase, bool undo)
 	struct phase_time *t;
 
 	if (op->watching)
-		op->bytes_done = folder_bytes(op->image_path);
+		op->bytes_done = operation_image_bytes(op);
 	op->watching = false;
 	if (op->n_times == OPERATION_TIMES_MAX)
 		return;

@@ -175,6 +175,7 @@ struct operation {
 	struct timer pulse; /* tells the host how far it is */
 	bool watching;      /* op->image_path grows: its size is the progress */
 	struct store_work work; /* checkpoint: what is being made; fd -1 = none */
+	uint64_t image_size;    /* about how big it will be; 0 = not known yet */
 	struct store_pin pin;   /* restore: what is being used */
 	int image_fd;           /* restore from an image directory; -1 = none */
 	bool restoring;         /* the order to restore was given */
@@ -187,6 +188,7 @@ struct operation {
 	nsec_t look_until;          /* that is asked again until then */
 	bool misplaced;             /* a process was restored onto a wrong GPU */
 	struct gpu_call memory_call;
+	int (*go_on)(struct operation *op, struct error *err); /* with a worker: preflight_driver() */
 	pid_t task_pid;             /* restore: the new init */
 	enum phase failed_phase;
 	const char *detail[OPERATION_DETAIL_MAX]; /* last lines of the runtime or of CRIU */
@@ -280,6 +282,8 @@ void operation_observe(struct flow *f, const struct flow_step *step, enum flow_e
 /* Ends the operation at the end of this round: host->finished(), then it is freed. */
 void operation_finish(struct operation *op, enum operation_status status,
 		      const struct error *err);
+/* How much lies in op->image_path. */
+uint64_t operation_image_bytes(const struct operation *op);
 /* Until the end of this step its progress is the size of op->image_path. */
 void operation_watch_size(struct operation *op);
 
@@ -319,7 +323,14 @@ int preflight_seat(const struct node *node, const struct operation_request *req,
 int preflight_gpus(const struct node *node, const struct operation_request *req,
 		   const struct gpu_group *group, struct error *err);
 int preflight_pod(const struct operation_request *req, const struct cgroup *cg, struct error *err);
-int preflight_driver(const struct node *node, const struct operation_request *req,
+/*
+ * Does the driver work, where the container has a GPU? Then go_on(), which returns as a step's run()
+ * does, and so does this. A worker that is being replaced is waited for: half of the time that the step
+ * has, for the rest of it wants to be looked at too. gpu_step_cancel() ends that.
+ */
+int preflight_driver(struct operation *op, int (*go_on)(struct operation *op, struct error *err),
 		     struct error *err);
+/* Until when such a worker is waited for (absolute). */
+nsec_t preflight_worker_deadline(const struct operation *op);
 
 #endif

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "gpu/uuid.h"
 
 static bool has(const char *const *list, size_t n, const char *s)
@@ -157,8 +158,39 @@ int preflight_pod(const struct operation_request *req, const struct cgroup *cg, 
 			    req->pod_uid);
 }
 
-int preflight_driver(const struct node *node, const struct operation_request *req,
+static void worker_back(struct gpu_call *call)
+{
+	struct operation *op = container_of(call, struct operation, memory_call);
+	struct error err = ERROR_NULL;
+	int r = op->flow.canceled ? -ECANCELED : gpu_worker_usable(op->node->worker, &err);
+
+	if (r == 0)
+		r = op->go_on(op, &err);
+	if (r != FLOW_WAIT)
+		flow_resume(&op->flow, r, &err);
+}
+
+nsec_t preflight_worker_deadline(const struct operation *op)
+{
+	return time_add(time_now(), operation_step_left(op) / 2);
+}
+
+int preflight_driver(struct operation *op, int (*go_on)(struct operation *op, struct error *err),
 		     struct error *err)
 {
-	return req->gpu ? gpu_worker_usable(node->worker, err) : 0;
+	struct gpu_worker *worker = op->node->worker;
+	struct error why = ERROR_NULL;
+	int r = op->req.gpu ? gpu_worker_usable(worker, &why) : 0;
+
+	if (r == 0)
+		return go_on(op, err);
+	if (r != -EAGAIN) {
+		*err = why;
+		return r;
+	}
+	log_info("waits for the CUDA worker", F_STR("id", op->req.container_id), F_ERR(&why));
+	op->go_on = go_on;
+	gpu_worker_memory(worker, &op->memory_call, &op->memory, preflight_worker_deadline(op),
+			  worker_back);
+	return FLOW_WAIT;
 }

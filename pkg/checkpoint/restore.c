@@ -57,6 +57,8 @@ static void memory_known(struct gpu_call *call)
 
 	if (r == 0)
 		r = fit_check(op, &err);
+	else if (!op->flow.canceled) /* it knows better what is wrong with the worker */
+		(void)gpu_worker_usable(op->node->worker, &err);
 	flow_resume(&op->flow, r, &err);
 }
 
@@ -71,10 +73,13 @@ static int step_preflight(struct flow *f, struct error *err)
 	if (r < 0 || op->metadata.gpu.n_processes == 0)
 		return r;
 	r = gpu_worker_usable(op->node->worker, err);
-	if (r < 0)
+	if (r < 0 && r != -EAGAIN)
 		return r;
+	*err = ERROR_NULL;
+	/* Which waits for a worker that is being replaced. */
 	gpu_worker_memory(op->node->worker, &op->memory_call, &op->memory,
-			  operation_step_deadline(op), memory_known);
+			  r < 0 ? preflight_worker_deadline(op) : operation_step_deadline(op),
+			  memory_known);
 	return FLOW_WAIT;
 }
 

@@ -195,7 +195,29 @@ static int check_host(const struct survey *s, char *found, size_t size, struct e
 
 /* --- the images ----------------------------------------------------------------------------- */
 
-static int free_bytes(const struct survey *s, uint64_t *ret, struct error *err)
+uint64_t survey_promised(const struct node *node, const struct operation *op)
+{
+	const struct operation *other;
+	uint64_t sum = 0;
+
+	list_for_each(other, &node->operations, node_link) {
+		uint64_t there;
+
+		if (other == op || other->work.fd < 0 || other->criu_done || !other->image_size)
+			continue;
+		there = operation_image_bytes(other);
+		sum += there < other->image_size ? other->image_size - there : 0;
+	}
+	return sum;
+}
+
+/* The images': its room, and whose. */
+struct room {
+	uint64_t bytes;
+	char whose[256];
+};
+
+static int find_room(const struct survey *s, struct room *ret, struct error *err)
 {
 	struct store_space space;
 	struct statvfs v;
@@ -203,36 +225,47 @@ static int free_bytes(const struct survey *s, uint64_t *ret, struct error *err)
 
 	if (!s->image_path) {
 		r = store_space(s->store, &space, err);
-		*ret = space.free_bytes;
-		return r;
+		if (r < 0)
+			return r;
+		ret->bytes = space.free_bytes > s->promised ? space.free_bytes - s->promised : 0;
+		(void)snprintf(ret->whose, sizeof(ret->whose), "%.200s%s", store_path(s->store),
+			       space.limited ? " (limits.store_size)" : "");
+		return 0;
 	}
+	(void)snprintf(ret->whose, sizeof(ret->whose), "%.200s", s->image_path);
 	if (statvfs(s->image_path, &v) < 0)
 		return error_reason(err, REASON_STORE_FAILED, -errno, "%.200s: %s", s->image_path,
 				    strerror(errno));
-	*ret = (uint64_t)v.f_bavail * v.f_frsize;
+	ret->bytes = (uint64_t)v.f_bavail * v.f_frsize;
 	return 0;
 }
 
 /* An image is what the processes hold and files do not back, and their GPU memory. */
-static int check_store(const struct survey *s, char *found, size_t size, struct error *err)
+static uint64_t image_size(const struct survey *s)
 {
-	const char *where = s->image_path ? s->image_path : store_path(s->store);
 	struct cgroup_room room;
-	uint64_t need = vram_of(s), space = 0;
-	int r;
+	uint64_t size = vram_of(s);
 
 	if (cgroup_room(s->cgroup, &room) == 0)
-		need += room.resident;
-	r = free_bytes(s, &space, err);
+		size += room.resident;
+	return size;
+}
+
+static int check_store(const struct survey *s, char *found, size_t size, struct error *err)
+{
+	uint64_t need = image_size(s);
+	struct room room;
+	int r = find_room(s, &room, err);
+
 	if (r < 0)
 		return r;
-	(void)snprintf(found, size, "%" PRIu64 " MiB free in %.200s, the image takes about %" PRIu64
-				    " MiB", space >> 20, where, need >> 20);
-	if (need <= space)
+	(void)snprintf(found, size, "%" PRIu64 " MiB free in %s, the image takes about %" PRIu64
+				    " MiB", room.bytes >> 20, room.whose, need >> 20);
+	if (need <= room.bytes)
 		return 0;
 	return error_reason(err, REASON_STORE_FULL, -ENOSPC,
-			    "%.200s has %" PRIu64 " MiB free, the image takes about %" PRIu64 " MiB",
-			    where, space >> 20, need >> 20);
+			    "%s has %" PRIu64 " MiB free, the image takes about %" PRIu64 " MiB",
+			    room.whose, room.bytes >> 20, need >> 20);
 }
 
 /* --- checkpoint jobs ------------------------------------------------------------------------ */
@@ -296,6 +329,7 @@ static int check_operation(struct operation *op, struct error *err)
 				  .group = op->group,
 				  .image_path = *op->req.ref ? NULL : op->req.image_path,
 				  .store = op->node->store,
+				  .promised = survey_promised(op->node, op),
 				  .worker = op->node->worker };
 	bool dump = op->req.kind == OPERATION_CHECKPOINT;
 	char found[512];
@@ -304,6 +338,8 @@ static int check_operation(struct operation *op, struct error *err)
 	for (unsigned int i = 0; r == 0 && i < SURVEY_COUNT; i++)
 		if (dump || i == SURVEY_LIMIT || i == SURVEY_HOST || i == SURVEY_JOBS)
 			r = survey_one(&s, (enum survey_check)i, found, sizeof(found), err);
+	if (r == 0 && dump)
+		op->image_size = image_size(&s); /* the room is ours now */
 	return r;
 }
 

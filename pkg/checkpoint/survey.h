@@ -24,8 +24,12 @@ struct survey {
 	const struct gpu_group *group; /* NULL = no CUDA */
 	const char *image_path;        /* NULL = the store; its file system counts */
 	const struct store *store;
+	uint64_t promised; /* bytes of its room that others are about to take: survey_promised() */
 	const struct gpu_worker *worker;
 };
+
+/* What checkpoints that are being made will still write into the store; but for that of op. */
+uint64_t survey_promised(const struct node *node, const struct operation *op);
 
 /* "descriptors", "memory limit", ... as doctor prints them. */
 const char *survey_name(enum survey_check check);

@@ -69,15 +69,19 @@ int operation_confirm_held(struct operation *op, struct error *err)
 
 /* --- both ----------------------------------------------------------------------------------- */
 
-static int check(struct operation *op, struct error *err)
+/* At the seat, and when there is a driver, go_on(). */
+static int check(struct operation *op, int (*go_on)(struct operation *op, struct error *err),
+		 struct error *err)
 {
-	int r;
+	int r = preflight_seat(op->node, &op->req, err);
 
-	r = preflight_seat(op->node, &op->req, err);
-	if (r == 0)
-		r = preflight_driver(op->node, &op->req, err);
-	if (r == 0)
-		r = operation_find_processes(op, op->req.task_pid, err);
+	return r < 0 ? r : preflight_driver(op, go_on, err);
+}
+
+static int find_container(struct operation *op, struct error *err)
+{
+	int r = operation_find_processes(op, op->req.task_pid, err);
+
 	if (r == 0)
 		r = preflight_pod(&op->req, &op->cgroup, err);
 	if (r == 0 && !op->group)
@@ -99,11 +103,16 @@ static void finish(struct flow *f, int r, const struct error *err)
 
 /* --- suspend -------------------------------------------------------------------------------- */
 
+static int find_and_survey(struct operation *op, struct error *err)
+{
+	int r = find_container(op, err);
+
+	return r < 0 ? r : survey_operation(op, err);
+}
+
 static int step_check(struct flow *f, struct error *err)
 {
-	int r = check(operation_of_flow(f), err);
-
-	return r < 0 ? r : survey_operation(operation_of_flow(f), err);
+	return check(operation_of_flow(f), find_and_survey, err);
 }
 
 static int step_quiesce(struct flow *f, struct error *err)
@@ -177,10 +186,9 @@ static void memory_known(struct gpu_call *call)
 }
 
 /* The driver's first out-of-memory at a restore is final for the process: look before. */
-static int step_fit(struct flow *f, struct error *err)
+static int find_and_fit(struct operation *op, struct error *err)
 {
-	struct operation *op = operation_of_flow(f);
-	int r = check(op, err);
+	int r = find_container(op, err);
 
 	if (r == 0 && op->req.held)
 		r = gpu_group_adopt(op->group, op->req.held);
@@ -189,6 +197,11 @@ static int step_fit(struct flow *f, struct error *err)
 	gpu_worker_memory(op->node->worker, &op->memory_call, &op->memory,
 			  operation_step_deadline(op), memory_known);
 	return FLOW_WAIT;
+}
+
+static int step_fit(struct flow *f, struct error *err)
+{
+	return check(operation_of_flow(f), find_and_fit, err);
 }
 
 static void cancel_fit(struct flow *f)

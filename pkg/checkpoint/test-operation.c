@@ -471,6 +471,59 @@ static void a_cancel_ends_the_attempts_to_lock(void **state)
 	}
 }
 
+/* The worker has died, or the agent has just been started: a moment later all is well. */
+static void a_worker_that_is_being_replaced_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct error why = ERROR_NULL;
+	nsec_t begun;
+
+	fresh(f, 2);
+	f->worker.ready_at = time_now() + 3 * NSEC_PER_SEC;
+	start(f, false);
+	run(f);
+	if (f->status != OPERATION_OK)
+		fail_msg("%s", f->err.text);
+	assert_true(time_now() >= f->worker.ready_at);
+	assert_true(is_sealed(f));
+	all_run(f);
+
+	/* It does not come: refused, in time, and nothing was touched. */
+	fresh(f, 2);
+	f->worker.ready_at = NSEC_NEVER;
+	begun = time_now();
+	start(f, false);
+	run(f);
+	assert_int_equal(f->status, OPERATION_FAILED);
+	assert_int_equal(f->err.reason, REASON_WORKER_FAILED);
+	assert_in_range(time_now() - begun, 9 * NSEC_PER_SEC, 11 * NSEC_PER_SEC);
+	assert_string_equal(f->log, "");
+	assert_int_equal(f->worker.calls[GPU_OP_LOCK], 0);
+	all_run(f);
+
+	/* It comes, and finds no driver. */
+	fresh(f, 2);
+	f->worker.ready_at = time_now() + NSEC_PER_SEC;
+	f->worker.unusable = -ENODEV;
+	start(f, false);
+	run(f);
+	assert_int_equal(f->err.reason, REASON_DRIVER_UNAVAILABLE);
+	assert_string_equal(f->log, "");
+
+	/* Nobody wants it any more: not after the wait either. */
+	fresh(f, 2);
+	f->worker.ready_at = time_now() + NSEC_PER_SEC;
+	start(f, false);
+	for (int i = 0; i < 100; i++)
+		fake_round(&f->worker);
+	(void)error_reason(&why, REASON_CANCELED, -ECANCELED, "nobody wants it any more");
+	operation_cancel(f->op, &why);
+	run(f);
+	assert_int_equal(f->err.reason, REASON_CANCELED);
+	assert_string_equal(f->log, "");
+	all_run(f);
+}
+
 static void a_hiccup_on_the_way_back_is_no_failure(void **state)
 {
 	static const enum fake_fault_kind kinds[] = { FAKE_FAIL, FAKE_DID_FAIL, FAKE_LIE };
@@ -619,6 +672,7 @@ int main(int argc, char **argv)
 		T(the_gpu_memory_cannot_be_saved),
 		T(a_lock_that_may_succeed_later_is_tried_again),
 		T(a_cancel_ends_the_attempts_to_lock),
+		T(a_worker_that_is_being_replaced_is_waited_for),
 		T(a_hiccup_on_the_way_back_is_no_failure),
 		T(what_does_not_come_back_is_degraded),
 		T(one_operation_at_a_time_for_a_container),

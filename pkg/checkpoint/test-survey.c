@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/path.h"
 #include "checkpoint/survey.h"
 #include "tests/cmocka.h"
 
@@ -49,7 +52,9 @@ static void of_ourselves(void **state)
 	struct cgroup cg = { 0 };
 	struct survey s = { .cgroup = &cg, .image_path = "/tmp" };
 	struct error err = ERROR_NULL;
-	char found[512];
+	char found[512], dir[] = "/tmp/test-survey-XXXXXX";
+	const struct bulk_env env = { 0 };
+	struct store *store;
 
 	(void)state;
 	if (cgroup_host_open(&host, cgroup_mode_at("/sys/fs/cgroup"), "/sys/fs/cgroup", "/proc",
@@ -58,6 +63,8 @@ static void of_ourselves(void **state)
 		cgroup_host_close(&host);
 		skip();
 	}
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(dir, STORE_OWNER, &env, &store, &err), 0);
 	assert_int_equal(survey_one(&s, SURVEY_LIMIT, found, sizeof(found), &err), 0);
 	assert_non_null(strstr(found, "0 MiB of GPU memory"));
 	assert_int_equal(survey_one(&s, SURVEY_HOST, found, sizeof(found), &err), 0);
@@ -66,6 +73,21 @@ static void of_ourselves(void **state)
 	s.image_path = "/nonexistent/folder";
 	assert_true(survey_one(&s, SURVEY_STORE, found, sizeof(found), &err) < 0);
 	assert_int_equal(err.reason, REASON_STORE_FAILED);
+	/* in a store: its limit counts, and what others are about to write there */
+	s.image_path = NULL;
+	s.store = store;
+	assert_int_equal(survey_one(&s, SURVEY_STORE, found, sizeof(found), &err), 0);
+	s.promised = UINT64_MAX;
+	assert_int_equal(survey_one(&s, SURVEY_STORE, found, sizeof(found), &err), -ENOSPC);
+	assert_int_equal(err.reason, REASON_STORE_FULL);
+	assert_non_null(strstr(err.text, " has 0 MiB free"));
+	s.promised = 0;
+	store_set_limit(store, 1);
+	assert_int_equal(survey_one(&s, SURVEY_STORE, found, sizeof(found), &err), -ENOSPC);
+	assert_int_equal(err.reason, REASON_STORE_FULL);
+	assert_non_null(strstr(err.text, "(limits.store_size) has 0 MiB free"));
+	store_close(store);
+	assert_int_equal(path_remove_tree(AT_FDCWD, dir), 0);
 	cgroup_close(&cg);
 	cgroup_host_close(&host);
 }

@@ -367,7 +367,7 @@ static void a_bad_start_is_reported(void **state)
 		assert_int_equal(b.done, 0);
 		UNTIL(f, b.done);
 		assert_string_equal(b.call.err.text, f->last);
-		assert_int_equal(gpu_worker_usable(f->worker, &err), -EAGAIN);
+		assert_int_equal(gpu_worker_usable(f->worker, &err), -EIO);
 		assert_non_null(strstr(err.text, bad[i].word));
 		assert_int_equal(f->readies, 0);
 		stop(f);
@@ -403,6 +403,35 @@ static void one_that_dies_at_once_does_not_make_us_spin(void **state)
 	assert_non_null(strstr(h.last.text, "exit status 7"));
 	if (h.state == GPU_WORKER_DOWN)
 		assert_true(h.next_start > 0);
+}
+
+/* How long it is until the next one, after this one has been killed. */
+static nsec_t pause_after_death(struct fixture *f)
+{
+	struct gpu_worker_health h;
+	nsec_t now;
+
+	UNTIL(f, gpu_worker_usable(f->worker, NULL) == 0);
+	gpu_worker_health(f->worker, &h);
+	assert_int_equal(kill(h.pid, SIGKILL), 0);
+	UNTIL(f, (gpu_worker_health(f->worker, &h), h.state == GPU_WORKER_DOWN));
+	now = time_now();
+	return h.next_start > now ? h.next_start - now : 0;
+}
+
+static void one_that_lived_well_begins_a_new_count(void **state)
+{
+	struct fixture *f = *state;
+
+	f->config.backoff_min = 20 * NSEC_PER_MSEC;
+	f->config.backoff_max = 320 * NSEC_PER_MSEC;
+	start(f, "good");
+	for (int i = 0; i < 4; i++)
+		(void)pause_after_death(f);
+	assert_true(pause_after_death(f) > 100 * NSEC_PER_MSEC); /* 320 but for what has passed */
+	UNTIL(f, gpu_worker_usable(f->worker, NULL) == 0);
+	run_for(f, f->config.backoff_max + 10 * NSEC_PER_MSEC);
+	assert_true(pause_after_death(f) <= 20 * NSEC_PER_MSEC);
 }
 
 /* Each of these is ready, then does something that no worker does. */
@@ -666,6 +695,7 @@ int main(void)
 		T(a_bad_start_is_reported),
 		T(a_missing_program_is_reported),
 		T(one_that_dies_at_once_does_not_make_us_spin),
+		T(one_that_lived_well_begins_a_new_count),
 		T(one_that_breaks_the_rules_is_replaced),
 		T(a_second_answer_is_one_too_many),
 		T(an_answer_given_before_death_counts),

@@ -122,13 +122,17 @@ static void pump(struct gpu_worker *w)
 	}
 }
 
+/* No worker is to be expected soon: the last one could not be started, or does not die. */
+static bool hopeless(const struct gpu_worker *w)
+{
+	return w->stuck || (w->start_failed && (w->state == GPU_WORKER_DOWN ||
+						w->state == GPU_WORKER_DYING));
+}
+
 void worker_take(struct gpu_worker *w, struct gpu_call *call)
 {
-	bool hopeless = w->stuck || (w->start_failed && (w->state == GPU_WORKER_DOWN ||
-							 w->state == GPU_WORKER_DYING));
-
 	calls_add(&w->calls, call);
-	if (hopeless && call->phase == GPU_CALL_QUEUED)
+	if (hopeless(w) && call->phase == GPU_CALL_QUEUED)
 		calls_end_later(&w->calls, call, w->stuck ? &w->why : &w->last);
 	pump(w);
 	arm_deadline(w);
@@ -555,7 +559,7 @@ int gpu_worker_usable(const struct gpu_worker *w, struct error *err)
 				  : w->last.code ? error_text(&w->last)
 						 : "it has just been started";
 
-		return error_reason(err, REASON_WORKER_FAILED, -EAGAIN,
+		return error_reason(err, REASON_WORKER_FAILED, hopeless(w) ? -EIO : -EAGAIN,
 				    "the CUDA worker is not ready: %s", why);
 	}
 	if (w->unfit.code && err)

@@ -118,7 +118,8 @@ void gpu_worker_health(const struct gpu_worker *w, struct gpu_worker_health *ret
 const char *gpu_worker_state_name(enum gpu_worker_state state);
 /*
  * 0 when a worker is ready and its driver can be used; else negative with err and reason
- * DRIVER_UNAVAILABLE, DRIVER_TOO_OLD or WORKER_FAILED. For a preflight: calls say the same.
+ * DRIVER_UNAVAILABLE, DRIVER_TOO_OLD or WORKER_FAILED. For a preflight: calls say the same. -EAGAIN
+ * (WORKER_FAILED): one is being started, or is about to be, and a call would wait for it.
  */
 int gpu_worker_usable(const struct gpu_worker *w, struct error *err);
 

@@ -110,7 +110,7 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	if (r < 0) {
 		/* "<first line> path= <log>": containerd's own words. */
 		(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(err->text, "\n"), err->text);
-		(void)gpu_criu_failure(ck->op.c, ck->work_path, true, &digest);
+		(void)gpu_criu_failure(ck->op.c, ck->work_path, true, NULL, &digest);
 		(void)error_set(&mine, r, "%s path= %s/criu-dump.log", line, ck->op.c->path);
 	}
 	checkpoint_end(ck, r, &mine);

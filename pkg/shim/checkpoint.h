@@ -30,6 +30,7 @@ struct checkpoint {
 	enum agent_order last_order; /* that or the one before it */
 	int last_result;        /* of last_order, when it is done */
 	struct error last_err;
+	struct gpu_failure failure; /* what CRIU says of it, where it was CRIU */
 	nsec_t return_by;       /* an agent that was lost has to be back by then; 0 = not lost */
 	nsec_t stream_deadline;
 	struct timer call_again;

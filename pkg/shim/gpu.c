@@ -135,27 +135,64 @@ int gpu_hold_images(const char *image_path, struct error *err)
 
 /* --- logs ----------------------------------------------------------------------------------- */
 
-bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
-		      struct error *err)
+static void copy_log(const struct container *c, const char *from, const char *to)
 {
 	_cleanup_buf_ struct buf text = BUF_LIMIT(COPY_MAX);
+	int r = file_read(AT_FDCWD, from, &text);
+
+	if (r == 0)
+		r = file_write(AT_FDCWD, to, buf_bytes(&text).p, buf_len(&text), 0600, FILE_PLAIN);
+	if (r < 0)
+		log_warning("CRIU's log could not be kept", F_STR("container", c->id),
+			    F_STR("log", from), F_STR("err", strerror(-r)));
+}
+
+bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+		      struct gpu_failure *ret, struct error *err)
+{
 	const char *name = dump ? "dump.log" : "restore.log";
-	struct criu_digest digest;
 	struct error found = ERROR_NULL;
 	char log[PATH_MAX], copy[PATH_MAX];
+	struct criu_digest digest;
 
+	if (ret)
+		*ret = (struct gpu_failure){ .log_path = "" };
 	if (PATH_PRINTF(log, "%s/%s", work_path, name) < 0 ||
 	    PATH_PRINTF(copy, "%s/criu-%s", c->path, name) < 0)
 		return false;
 	if (criu_log_read(AT_FDCWD, log, dump ? CRIU_LOG_DUMP : CRIU_LOG_RESTORE, &digest) < 0)
 		return false; /* CRIU did not get as far as to write one: what we have says why */
-	if (file_read(AT_FDCWD, log, &text) == 0 &&
-	    file_write(AT_FDCWD, copy, buf_bytes(&text).p, buf_len(&text), 0600, FILE_PLAIN) < 0)
-		log_warning("CRIU's log could not be kept", F_STR("container", c->id));
+	copy_log(c, log, copy);
 	(void)criu_digest_error(&digest, copy, &found);
 	for (unsigned int i = 0; i < digest.n_lines; i++)
 		log_warning("criu", F_STR("container", c->id), F_STR("line", digest.lines[i].text));
 	if (err->reason == REASON_NONE || err->reason == REASON_RUNTIME_FAILED)
 		*err = found;
+	if (ret) {
+		ret->digest = digest;
+		(void)PATH_PRINTF(ret->log_path, "%s", log); /* both PATH_MAX */
+	}
 	return digest.passes;
+}
+
+_Static_assert(CRIU_LOG_LINES <= AGENT_DETAIL_MAX, "every line of a digest has its place");
+
+struct agent_detail gpu_failure_detail(const struct gpu_failure *f)
+{
+	struct agent_detail d = { .log_path = *f->log_path ? f->log_path : NULL };
+
+	for (unsigned int i = 0; i < f->digest.n_lines; i++)
+		d.lines[d.n_lines++] = f->digest.lines[i].text;
+	return d;
+}
+
+void gpu_keep_dump_log(const struct container *c, const char *work_path, const char *image_path)
+{
+	char log[PATH_MAX], copy[PATH_MAX];
+
+	if (PATH_PRINTF(log, "%s/dump.log", work_path) < 0 ||
+	    PATH_PRINTF(copy, "%s/dump.log", image_path) < 0)
+		return;
+	if (access(log, F_OK) == 0 && access(copy, F_OK) < 0)
+		copy_log(c, log, copy);
 }

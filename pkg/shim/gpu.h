@@ -3,6 +3,9 @@
 #ifndef KYB_SHIM_GPU_H
 #define KYB_SHIM_GPU_H
 
+#include <limits.h>
+
+#include "oci/criu_log.h"
 #include "shim/hooks/agent.h"
 #include "shim/task.h"
 
@@ -54,12 +57,26 @@ void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args)
  */
 int gpu_hold_images(const char *image_path, struct error *err);
 
+/* What is known of a CRIU run that failed. */
+struct gpu_failure {
+	struct criu_digest digest; /* without lines when CRIU did not get as far as to log any */
+	char log_path[PATH_MAX];   /* "" = there is none */
+};
+
 /*
- * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,
- * where containerd's users look for it. Is it something that passes, so that a second attempt may
- * do better?
+ * The log of a CRIU run that failed: its digest into err and ret (NULL = not wanted), and a copy in
+ * the bundle as criu-dump.log or criu-restore.log, where containerd's users look for it. Is it
+ * something that passes, so that a second attempt may do better?
  */
 bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
-		      struct error *err);
+		      struct gpu_failure *ret, struct error *err);
+/* The same for the agent; leads into f. */
+struct agent_detail gpu_failure_detail(const struct gpu_failure *f);
+
+/*
+ * Puts CRIU's log of a dump that went well beside its images, as dump.log: the folder that it was
+ * written to may go with the bundle. Not where it is kept anyway.
+ */
+void gpu_keep_dump_log(const struct container *c, const char *work_path, const char *image_path);
 
 #endif

@@ -73,6 +73,17 @@ static void wait_for_orders(struct checkpoint *ck, enum agent_order last)
 		timer_set(loop_of(ck), &ck->patience, time_add(time_now(), limit), agent_overdue);
 }
 
+static void answer(struct checkpoint *ck, enum agent_order order)
+{
+	struct agent_detail detail = gpu_failure_detail(&ck->failure);
+	nsec_t took = time_now() - ck->order_start;
+
+	if (ck->last_result < 0)
+		agent_op_failed(ck->agent, order, &ck->last_err, &detail, took);
+	else
+		agent_op_result(ck->agent, order, 0, NULL, 0, took);
+}
+
 void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err)
 {
 	enum agent_order order = ck->order;
@@ -89,7 +100,7 @@ void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err
 		return;
 	}
 	if (ck->agent) /* else it hears of it when it is back */
-		agent_op_result(ck->agent, order, r, err, 0, time_now() - ck->order_start);
+		answer(ck, order);
 	wait_for_orders(ck, order);
 }
 
@@ -323,6 +334,7 @@ static void replied(void *data, const struct agent_reply *reply)
 		return;
 	}
 	ck->order = ck->last_order = reply->order;
+	ck->failure = (struct gpu_failure){ .log_path = "" };
 	ck->order_start = time_now();
 	switch (reply->order) {
 	case AGENT_ORDER_QUIESCE:
@@ -438,6 +450,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	static const struct agent_ops ops = { .reply = replied, .ended = agent_ended };
 	const char *flags[GPU_FLAGS_MAX];
 	struct runtime_checkpoint args;
+	struct agent_detail detail = gpu_failure_detail(&ck->failure);
 	struct agent_request req;
 	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &req, err);
 
@@ -462,6 +475,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 		req.last_answered = ck->order == AGENT_ORDER_NONE;
 		req.last_result = ck->last_result;
 		req.last_err = &ck->last_err;
+		req.last_detail = &detail;
 	}
 	return agent_op_open(&ck->agent, loop_of(ck), settings_of(ck)->agent_socket, &req,
 			     ck->stream_deadline, &ops, ck, err);

@@ -171,13 +171,17 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	(void)output;
 	ck->dumping = NULL;
 	if (r < 0) {
-		bool passes = gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
+		bool passes = gpu_criu_failure(ck->op.c, ck->work_path, true, &ck->failure,
+					       &mine);
 
 		mine.code = r;
 		if (mine.reason == REASON_NONE)
 			mine.reason = REASON_CRIU_DUMP_FAILED;
 		if (passes && once_more(ck, &mine))
 			return;
+	} else if (!ck->options.ref && !ck->stop_signal) {
+		/* In the store the folder of the logs is a part of the checkpoint. */
+		gpu_keep_dump_log(ck->op.c, ck->work_path, ck->image_path);
 	}
 	checkpoint_order_done(ck, r, &mine);
 }
@@ -252,7 +256,7 @@ void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply)
 	int r;
 
 	r = PATH_PRINTF(ck->image_path, "%s", reply->image_path);
-	if (r == 0 && *reply->work_path) {
+	if (r == 0 && *reply->work_path && strcmp(reply->work_path, ck->work_path) != 0) {
 		/* The agent's own place for logs, kept with the checkpoint. */
 		if (ck->remove_work)
 			(void)path_remove_tree(AT_FDCWD, ck->work_path);

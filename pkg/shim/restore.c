@@ -41,6 +41,8 @@ struct restore {
 	struct arena mounts_mem;
 	struct mount_records mounts; /* that it had */
 	bool awaiting_end; /* of the stream, after a failure */
+	struct gpu_failure failure; /* what CRIU says of it, where it was CRIU */
+	struct error last_word;     /* of the agent on our failure: it knows where the log is kept */
 	struct timer timer;
 };
 
@@ -116,6 +118,7 @@ static void agent_ended(void *data, int r, const struct error *err)
 	struct error mine = *err;
 
 	rs->agent = NULL;
+	rs->last_word = r < 0 ? mine : ERROR_NULL;
 	if (rs->awaiting_end) {
 		timer_cancel(&rs->timer);
 		flow_resume(&rs->flow, 0, NULL);
@@ -193,7 +196,7 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	(void)output;
 	rs->call = NULL;
 	if (r < 0) {
-		(void)gpu_criu_failure(rs->c, rs->work_path, false, &mine);
+		(void)gpu_criu_failure(rs->c, rs->work_path, false, &rs->failure, &mine);
 		if (!rs->with_agent) {
 			/* containerd's own words, with what CRIU says behind them. */
 			char text[ERROR_TEXT_MAX];
@@ -359,10 +362,11 @@ static void observe(struct flow *f, const struct flow_step *step, enum flow_even
 		    const struct error *err)
 {
 	struct restore *rs = restore_of(f);
+	struct agent_detail detail = gpu_failure_detail(&rs->failure);
 
 	(void)step;
 	if (event == FLOW_FAILED && rs->agent && rs->ordered)
-		agent_op_result(rs->agent, AGENT_ORDER_RESTORE, err->code, err, 0,
+		agent_op_failed(rs->agent, AGENT_ORDER_RESTORE, err, &detail,
 				time_now() - rs->order_start);
 }
 
@@ -373,6 +377,8 @@ static void done(struct flow *f, int r, const struct error *err)
 	Events__TaskStart event = EVENTS__TASK_START__INIT;
 	Task__StartResponse response = TASK__START_RESPONSE__INIT;
 
+	if (r < 0 && rs->last_word.reason == err->reason && err->reason != REASON_NONE)
+		err = &rs->last_word;
 	if (r == 0) {
 		process_set_state(&c->init, PROCESS_RUNNING);
 		event.container_id = c->id;

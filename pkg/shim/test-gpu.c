@@ -44,8 +44,9 @@ static struct {
 	enum agent_order order;
 	bool ok;
 	unsigned int reason;
-	char message[512];
+	char message[512], detail[512], log_path[PATH_MAX];
 	pid_t task_pid;
+	char work_path[PATH_MAX]; /* given with orders */
 } agent;
 
 static void take_result(const Kybernate__Agent__V1__OrderResult *m)
@@ -56,6 +57,11 @@ static void take_result(const Kybernate__Agent__V1__OrderResult *m)
 	agent.task_pid = (pid_t)m->task_pid;
 	agent.reason = m->error ? m->error->reason : 0;
 	(void)snprintf(agent.message, sizeof(agent.message), "%s", m->error ? m->error->message : "");
+	agent.detail[0] = 0;
+	for (size_t i = 0, n = 0; m->error && i < m->error->n_detail && n < sizeof(agent.detail); i++)
+		n += (size_t)snprintf(agent.detail + n, sizeof(agent.detail) - n, "%s\n",
+				      m->error->detail[i]);
+	(void)snprintf(agent.log_path, sizeof(agent.log_path), "%s", m->log_path);
 }
 
 static void agent_started(struct grpc_call *call)
@@ -164,6 +170,7 @@ static void speak(unsigned int status, enum agent_order order, const char *image
 	c.order = x.order = s.order = (Kybernate__Agent__V1__Order)order;
 	c.error = x.error = s.error = reason ? &error : NULL;
 	c.image_path = x.image_path = (char *)image_path;
+	c.work_path = x.work_path = agent.work_path;
 	x.runtime_flags = flags;
 	x.n_runtime_flags = 1;
 	assert_int_equal(pb_pack(replies[agent.kind], &packed), 0);
@@ -531,6 +538,79 @@ static void a_folder_that_was_not_empty_is_left_alone(void **state)
 	assert_int_equal(access(mine, F_OK), 0);
 	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
 	UNTIL(r, a.done);
+	rig_answer_done(&a);
+}
+
+/* A log of CRIU's where it would write it. */
+static void criu_logs(const struct rig *r, const char *name, const char *text)
+{
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(agent.work_path, "%s/criu-work", r->dir), 0);
+	assert_int_equal(path_mkdirs(agent.work_path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%s", agent.work_path, name), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, text, strlen(text), 0600, FILE_PLAIN), 0);
+}
+
+static void criu_is_quoted(const char *name)
+{
+	char path[PATH_MAX];
+
+	assert_string_equal(agent.detail, "Error (criu/files-reg.c:1): Can't lookup mount\n");
+	assert_int_equal(PATH_PRINTF(path, "%s/%s", agent.work_path, name), 0);
+	assert_string_equal(agent.log_path, path);
+}
+
+#define CRIU_LOG                                                                                   \
+	"(00.1) a\n"                                                                               \
+	"(00.2) Error (criu/files-reg.c:1): Can't lookup mount\n"
+
+static void what_criu_says_of_a_dump_is_told(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	criu_logs(r, "dump.log", CRIU_LOG);
+	rig_script(r, "web", "checkpoint", "fail criu failed: type NOTIFY errno 0\n");
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_false(order(r, AGENT_ORDER_DUMP));
+	assert_non_null(strstr(agent.message, "Can't lookup mount"));
+	criu_is_quoted("dump.log");
+	/* What fails after it has nothing to do with CRIU. */
+	assert_false(order(r, AGENT_ORDER_RESTORE));
+	assert_string_equal(agent.detail, "");
+	assert_string_equal(agent.log_path, "");
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+static void the_log_of_a_dump_is_put_beside_its_images(void **state)
+{
+	_cleanup_buf_ struct buf text = BUF_LIMIT(4096);
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+	char path[PATH_MAX];
+
+	criu_logs(r, "dump.log", "(00.1) all is well\n");
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_true(order(r, AGENT_ORDER_DUMP));
+	assert_string_equal(agent.log_path, "");
+	assert_int_equal(PATH_PRINTF(path, "%s/images/dump.log", r->dir), 0);
+	assert_int_equal(file_read(AT_FDCWD, path, &text), 0);
+	assert_string_equal(buf_str(&text), "(00.1) all is well\n");
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
 	rig_answer_done(&a);
 }
 
@@ -942,6 +1022,24 @@ static void a_restore_that_fails_at_criu_waits_for_the_agents_last_word(void **s
 	ended_badly(r, c, &start, &wait);
 }
 
+static void what_criu_says_of_a_restore_is_told(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = prepared(r);
+	struct answer start, wait;
+
+	criu_logs(r, "restore.log", CRIU_LOG);
+	rig_script(r, "web", "restore", "fail criu failed: type NOTIFY errno 0\n");
+	begin_both(r, &start, &wait);
+	assert_false(order(r, AGENT_ORDER_RESTORE));
+	criu_is_quoted("restore.log");
+	verdict(FAILED, (enum reason)agent.reason);
+	UNTIL(r, start.done);
+	/* It is the agent who knows where the log is kept. */
+	assert_non_null(strstr(start.err.text, "as the agent says"));
+	ended_badly(r, c, &start, &wait);
+}
+
 static void a_last_word_that_does_not_come_is_not_waited_for(void **state)
 {
 	struct rig *r = *state;
@@ -989,6 +1087,9 @@ int main(int argc, char **argv)
 		T(a_dump_is_not_tried_a_third_time),
 		T(nobody_waits_for_another_dump_after_an_abort),
 		T(a_folder_that_was_not_empty_is_left_alone),
+		T(what_criu_says_of_a_dump_is_told),
+		T(the_log_of_a_dump_is_put_beside_its_images),
+		T(what_criu_says_of_a_restore_is_told),
 		T(orders_that_make_no_sense),
 		T(a_checkpoint_with_exit_ends_it),
 		T(one_that_does_not_end_is_told),

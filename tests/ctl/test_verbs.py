@@ -183,7 +183,7 @@ def test_delete(agent, ctl, refuse):
     def answer(request, _context):
         if request.checkpoint_ref == "b":
             raise refuse("NOT_FOUND", "IMAGE_MISSING: there is no checkpoint \"b\"")
-        return agent.pb.DeleteCheckpointReply()
+        return agent.pb.DeleteCheckpointReply(room_pending=request.checkpoint_ref == "d")
 
     agent.answers["DeleteCheckpoint"] = answer
     r = ctl("delete", "a", "b", "c")
@@ -197,6 +197,8 @@ def test_delete(agent, ctl, refuse):
         ("a", True), ("b", False)]
     assert r.doc["checkpoints"][1]["error"]["reason"] == "IMAGE_MISSING"
     assert [d["deleted"] for d in ctl("delete", "-o", "jsonl", "b", "a").docs] == [False, True]
+    assert ctl("delete", "a", "d").out == "Deleted a\nDeleted d; its files are still being removed\n"
+    assert [d["room_pending"] for d in ctl("delete", "-o", "jsonl", "a", "d").docs] == [False, True]
     r = ctl("delete", "-q", "a")
     assert (r.code, r.out, r.err) == (0, "", "")
 

@@ -102,12 +102,12 @@ def environment(**more):
 class Run:
     """What came of a program."""
 
-    def __init__(self, argv, timeout=30, **env):
+    def __init__(self, argv, timeout=30, cwd=None, **env):
         self.argv = [str(a) for a in argv]
         begin = time.monotonic()
         try:
             done = subprocess.run(self.argv, stdin=subprocess.DEVNULL, capture_output=True,
-                                  env=environment(**env), timeout=timeout, check=False)
+                                  env=environment(**env), timeout=timeout, cwd=cwd, check=False)
             self.status, out, err = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired as e:
             self.status, out, err = "timed out", e.stdout or b"", e.stderr or b""
@@ -223,6 +223,20 @@ class Driver:
         check(code == 0, f"NVML answers {code}")
         return memory[1]
 
+    def gpus(self):
+        """(device node, UUID) of each GPU, in NVML's order."""
+        lib, found = self.nvml(), []
+        count, handle, minor = ctypes.c_uint(), ctypes.c_void_p(), ctypes.c_uint()
+        uuid = ctypes.create_string_buffer(96)
+        check(lib.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0, "NVML does not count")
+        for i in range(count.value):
+            code = lib.nvmlDeviceGetHandleByIndex_v2(i, ctypes.byref(handle))
+            code = code or lib.nvmlDeviceGetUUID(handle, uuid, len(uuid))
+            code = code or lib.nvmlDeviceGetMinorNumber(handle, ctypes.byref(minor))
+            check(code == 0, f"NVML answers {code} about GPU {i}")
+            found.append((f"/dev/nvidia{minor.value}", uuid.value.decode()))
+        return found
+
     def uuids(self, deadline):
         """Of GPU 0, by the driver API."""
         with Lines(["real-shell"], deadline) as shell:
@@ -319,6 +333,10 @@ def steps_of(deadline, status, beyond, seconds, steps=3):
 class Node:
     """containerd and the agent."""
 
+    prefix = ""  # of the names of cases that were run with it
+    pausing = "ctr tasks pause"
+    has_containerd = True
+
     def __init__(self, driver, work, deadline):
         self.driver, self.deadline = driver, deadline
         self.work = pathlib.Path(work)
@@ -347,11 +365,14 @@ class Node:
             text = (self.logs / f"{name}.log").read_text(errors="replace")
             raise Failed(f"{name} ended with {self.processes[name].returncode}: {text[-2000:]}")
 
+    def write_shim_config(self):
+        (self.work / "shim.toml").write_text(
+            f'agent_socket = "{self.run}/agent.sock"\nlog_level = "debug"\n')
+
     def start_containerd(self):
         (self.work / "containerd.toml").write_text(_CONTAINERD.format(
             work=self.work, run=self.run, disabled=", ".join(f'"{d}"' for d in _DISABLED)))
-        (self.work / "shim.toml").write_text(
-            f'agent_socket = "{self.run}/agent.sock"\nlog_level = "debug"\n')
+        self.write_shim_config()
         self._daemon("containerd", [BIN / "containerd", "-c", self.work / "containerd.toml"],
                      KYBERNATE_SHIM_CONFIG=str(self.work / "shim.toml"))
 
@@ -362,13 +383,17 @@ class Node:
         self.deadline.until(answers, 40, "containerd answers")
         self._import()
 
-    def start_agent(self, uuids):
+    def start_agent(self, groups):
+        """groups: {name: (device nodes, UUIDs)}"""
         groups = "".join(
-            f'[[group]]\nname = "{GROUP}"\nseats = ["{SEAT}", "seat-1"]\n'
+            f'[[group]]\nname = "{name}"\nseats = ["{SEAT}", "seat-1"]\n'
             f'gpu_uuids = {json.dumps(uuids)}\n'
-            f'device_paths = {json.dumps(self.gpus())}\n' for _ in range(1))
+            f'device_paths = {json.dumps(nodes)}\n' for name, (nodes, uuids) in groups.items())
         (self.work / "agent.toml").write_text(_AGENT.format(
             run=self.run, work=self.work, bin=BIN, libcuda=self.driver.libcuda, groups=groups))
+        self._launch_agent()
+
+    def _launch_agent(self):
         self._daemon("agent", [BIN / "kybernate-agent", "--config", self.work / "agent.toml"])
 
         def serves():
@@ -376,6 +401,23 @@ class Node:
             return self.ctl("status", "-o", "json").ok
 
         self.deadline.until(serves, 30, "the agent answers")
+
+    def another_agent(self):
+        """In its place: one whose worker has not died yet, for each death doubles the pause before
+        the next start."""
+        old = self.processes["agent"]
+        old.send_signal(signal.SIGTERM)
+        old.wait(self.deadline.left(20))
+        self._launch_agent()
+        self.worker_ready()
+
+    def worker_ready(self):
+        """Until the worker has come (back): an operation that begins before is refused."""
+        def ready():
+            done = self.ctl("status", "-o", "json")
+            return done.ok and json.loads(done.out).get("driver_ok")
+
+        self.deadline.until(ready, 40, "the CUDA worker is ready")
 
     def gpus(self):
         return [d for d in self.driver.devices if re.search(r"nvidia\d+$", d)] or ["/dev/nvidia0"]
@@ -401,16 +443,16 @@ class Node:
         return (updates[-1] if updates else {"error": done.err.strip()[-1500:]}), done
 
     def container(self, name, argv, gpu=True, annotations=None, run=True, seat=SEAT, libraries=None,
-                  env=None):
+                  env=None, group=GROUP, devices=None):
         """Starts a container; annotations beside those of its seat. libraries: (source,
-        destination) to mount in place of the driver's."""
+        destination) to mount in place of the driver's; devices: some of the driver's."""
         args = ["run", "--detach", *self.more_args, "--runtime", "io.containerd.kybernate.v1", "--snapshotter",
                 self.snapshotter, "--log-uri", f"file://{self.logs}/{name}.log"]
         notes = dict(annotations or {})
         if gpu:
-            notes.update({"kybernate.io/gpu-group": GROUP, "kybernate.io/gpu-seat": seat})
-            args += ["--env", f"KYB_GPU_GROUP={GROUP}", "--env", f"KYB_GPU_SEAT={SEAT}"]
-            for device in self.driver.devices:
+            notes.update({"kybernate.io/gpu-group": group, "kybernate.io/gpu-seat": seat})
+            args += ["--env", f"KYB_GPU_GROUP={group}", "--env", f"KYB_GPU_SEAT={SEAT}"]
+            for device in devices or self.driver.devices:
                 args += ["--device", device]
             for source, target in libraries or [(path, f"{LIBRARIES}/{os.path.basename(path)}")
                                                 for _, path in self.driver.libraries]:
@@ -426,7 +468,18 @@ class Node:
             args.append("--net-host")
         if run:
             self.ctr(*args, IMAGE, name, *argv, timeout=120).must()
+        return self.get(name)
+
+    def get(self, name):
         return Container(self, name)
+
+    def inspect(self, ref):
+        """What the store says of a checkpoint."""
+        return json.loads(self.ctl("inspect", ref, "-o", "json").must().out)
+
+    def forget(self, ref):
+        """Whether or not there is such a checkpoint."""
+        self.ctl("delete", ref)
 
     def find_snapshotter(self):
         """Overlayfs where its upper folder may lie in the work folder; else in a tmpfs there; else
@@ -441,9 +494,12 @@ class Node:
         self.snapshotter = "native"
         return f"the native snapshotter: {error} with overlayfs"
 
+    def log_folders(self):
+        return [self.run, self.work / "store"]
+
     def traces(self):
         """Logs that lie where containerd's, the agent's and CRIU's files are."""
-        return [p for folder in (self.run, self.work / "store") for p in folder.rglob("*.log")
+        return [p for folder in self.log_folders() for p in folder.rglob("*.log")
                 if p.is_file()]
 
     def collect(self, name):
@@ -463,15 +519,18 @@ class Node:
                     n += 1
         return n
 
-    def close(self):
-        self.closed = True
-        self.deadline = Deadline(40)
-        try:
+    def end_containers(self):
+        if "containerd" not in self.processes or self.processes["containerd"].poll() is not None:
+            return
+        with contextlib.suppress(Failed):
             for name in self.ctr("containers", "ls", "-q").out.split():
                 self.ctr("tasks", "delete", "--force", name, timeout=10)
                 self.ctr("containers", "delete", name, timeout=10)
-        except Failed:
-            pass  # the daemons are ended all the same
+
+    def close(self):
+        self.closed = True
+        self.deadline = Deadline(40)
+        self.end_containers()
         for process in reversed(self.processes.values()):
             process.send_signal(signal.SIGTERM)
             try:
@@ -529,6 +588,12 @@ class Container:
             self.node.ctr("tasks", "delete", "--force", self.name, timeout=15)
         self.node.ctr("containers", "delete", self.name)
         return done.status != "timed out"
+
+    def pause(self):
+        return self.node.ctr("tasks", "pause", self.name).must()
+
+    def resume(self):
+        return self.node.ctr("tasks", "resume", self.name).must()
 
     @property
     def task(self):

@@ -111,6 +111,15 @@ static Kybernate__Agent__V1__Error *make_error(const struct error *err,
 	return buf;
 }
 
+static void explain(Kybernate__Agent__V1__OrderResult *result, const struct agent_detail *detail)
+{
+	if (!detail)
+		return;
+	result->error->detail = (char **)(uintptr_t)detail->lines;
+	result->error->n_detail = detail->n_lines;
+	result->log_path = text(detail->log_path);
+}
+
 /* --- mounts --------------------------------------------------------------------------------- */
 
 static int put_mounts(const struct mount_records *from, struct arena *mem,
@@ -197,8 +206,10 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	if (req->last_answered) {
 		result.order = m.resume_order;
 		result.ok = req->last_result == 0;
-		if (req->last_result < 0)
+		if (req->last_result < 0) {
 			result.error = make_error(req->last_err, &error);
+			explain(&result, req->last_detail);
+		}
 		m.result = &result;
 	}
 	return send_message(op, &m.base);
@@ -466,28 +477,48 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *path,
 	return 0;
 }
 
-void agent_op_result(struct agent_op *op, enum agent_order order, int r, const struct error *err,
-		     pid_t task_pid, nsec_t took)
+static void send_result(struct agent_op *op, Kybernate__Agent__V1__OrderResult *result)
 {
-	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
 	Kybernate__Agent__V1__CheckpointRequest c = KYBERNATE__AGENT__V1__CHECKPOINT_REQUEST__INIT;
 	Kybernate__Agent__V1__RestoreRequest s = KYBERNATE__AGENT__V1__RESTORE_REQUEST__INIT;
 	Kybernate__Agent__V1__SuspendRequest p = KYBERNATE__AGENT__V1__SUSPEND_REQUEST__INIT;
-	Kybernate__Agent__V1__Error error;
 
 	if (!op->stream)
 		return; /* the lease is over; ended() tells */
-	result.order = (Kybernate__Agent__V1__Order)order;
-	result.ok = r == 0;
-	if (r < 0)
-		result.error = make_error(err, &error);
-	result.task_pid = (uint32_t)task_pid;
-	result.duration_ms = took / NSEC_PER_MSEC;
-	c.result = s.result = p.result = &result;
+	c.result = s.result = p.result = result;
 	/* A failure to send ends the stream, and ended() tells. */
 	(void)send_message(op, op->kind == AGENT_CHECKPOINT ? &c.base
 			       : op->kind == AGENT_RESTORE  ? &s.base
 							    : &p.base);
+}
+
+void agent_op_result(struct agent_op *op, enum agent_order order, int r, const struct error *err,
+		     pid_t task_pid, nsec_t took)
+{
+	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
+
+	if (r < 0) {
+		agent_op_failed(op, order, err, NULL, took);
+		return;
+	}
+	result.order = (Kybernate__Agent__V1__Order)order;
+	result.ok = true;
+	result.task_pid = (uint32_t)task_pid;
+	result.duration_ms = took / NSEC_PER_MSEC;
+	send_result(op, &result);
+}
+
+void agent_op_failed(struct agent_op *op, enum agent_order order, const struct error *err,
+		     const struct agent_detail *detail, nsec_t took)
+{
+	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
+	Kybernate__Agent__V1__Error error;
+
+	result.order = (Kybernate__Agent__V1__Order)order;
+	result.error = make_error(err, &error);
+	explain(&result, detail);
+	result.duration_ms = took / NSEC_PER_MSEC;
+	send_result(op, &result);
 }
 
 void agent_op_cancel(struct agent_op *op)

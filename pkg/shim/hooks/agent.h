@@ -27,6 +27,15 @@ enum agent_order {
 	AGENT_ORDER_ABORT = 8,
 };
 
+#define AGENT_DETAIL_MAX 16
+
+/* What explains a failure beyond its error; all borrowed. */
+struct agent_detail {
+	const char *lines[AGENT_DETAIL_MAX]; /* of CRIU's log */
+	size_t n_lines;
+	const char *log_path; /* the whole of it; NULL = there is none */
+};
+
 enum agent_kind { AGENT_CHECKPOINT, AGENT_RESTORE, AGENT_SUSPEND };
 
 /* Everything the shim knows of the container. Strings may be NULL where they are not known. */
@@ -60,6 +69,7 @@ struct agent_request {
 	bool last_answered;          /* it has been carried out: */
 	int last_result;
 	const struct error *last_err;
+	const struct agent_detail *last_detail; /* NULL = none */
 
 	/* Restore */
 	bool prepare;
@@ -108,6 +118,9 @@ int agent_op_open(struct agent_op **ret, struct loop *loop, const char *path,
 /* Answers an order: r = 0, or negative with err. task_pid: of ORDER_RESTORE, else 0. */
 void agent_op_result(struct agent_op *op, enum agent_order order, int r, const struct error *err,
 		     pid_t task_pid, nsec_t took);
+/* The same for a failure that there is more to say of. */
+void agent_op_failed(struct agent_op *op, enum agent_order order, const struct error *err,
+		     const struct agent_detail *detail, nsec_t took);
 
 /* Ends the lease; no callback follows. NULL is fine. Not from inside reply(). */
 void agent_op_cancel(struct agent_op *op);

@@ -2,6 +2,7 @@
 """A GPU container is checkpointed: the order of things, and that it runs on whatever fails."""
 import json
 import os
+import pathlib
 import re
 import stat
 import subprocess
@@ -215,15 +216,21 @@ def test_failed_dump_by_runtime(gworld, gpu, start_agent, world):
     start_agent(gworld.agent_dir)
     real = env.which(env.RUNTIME)
     path = world.dir / "fails"
-    path.write_text('#!/bin/sh\nfor a in "$@"; do [ "$a" = checkpoint ] && '
-                    '{ echo "no dump today" >&2; exit 1; }; done\n'
-                    f'exec {real} "$@"\n', encoding="ascii")
+    path.write_text('#!/bin/sh\nfor a in "$@"; do\n'
+                    '[ "$last" = --work-path ] && work=$a\n'
+                    '[ "$a" = checkpoint ] && fails=1\nlast=$a\ndone\n'
+                    '[ "$fails" ] || exec ' f'{real} "$@"\n'
+                    'echo "(00.1) Error (criu/x.c:1): no dump today" > "$work/dump.log"\n'
+                    'echo "it failed" >&2; exit 1\n', encoding="ascii")
     path.chmod(0o755)
     container = gworld.running(options=world.options(binary_name=str(path)))
     with pytest.raises(ttrpc.Error) as caught:
         container.checkpoint(gworld.image(), options())
     assert "CRIU_DUMP_FAILED" in caught.value.message
     assert "no dump today" in caught.value.message
+    # The log is kept where it outlives the bundle.
+    kept = re.search(r"CRIU's log: (\S*/\.logs/\S*-dump\.log)", caught.value.message).group(1)
+    assert "no dump today" in pathlib.Path(kept).read_text(encoding="ascii")
     assert container.status == "RUNNING"
     container.workload.goes_on()
     assert state_of(gpu, container) == "RUNNING"

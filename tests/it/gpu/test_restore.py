@@ -453,6 +453,23 @@ def test_list_get_delete(gnode):
     assert not (gnode.agent.store / "a").exists()
 
 
+def test_limit_of_the_store(gnode):
+    """There is room for one. Refused before anything is touched; deleted, its room is free at once."""
+    gnode.agent.stop()
+    gnode.start(more='limits.store_size = "32MiB"\n' + group_config(gnode.gpu))
+    container = gnode.running()
+    assert gnode.checkpoint(container, "a", leave=True).ok
+    locks = len(gnode.gpu.log(call="lock"))
+    outcome = gnode.checkpoint(container, "b", leave=True)
+    assert outcome.reason == "STORE_FULL", outcome
+    assert "limits.store_size" in outcome.message
+    assert len(gnode.gpu.log(call="lock")) == locks
+    container.workload.goes_on()
+    assert not gnode.agent.call("DeleteCheckpoint", checkpoint_ref="a").room_pending
+    assert gnode.checkpoint(container, "b", leave=True).ok
+    assert gnode.agent.refs() == ["b"]
+
+
 def test_made_up_ref(gnode):
     container = gnode.running()
     outcome = gnode.checkpoint(container, "", leave=True)

@@ -119,6 +119,19 @@ def test_worker_that_hangs(suspending, gpu):
     container.workload.goes_on()
 
 
+def test_next_worker_is_waited_for(suspending, gpu):
+    """Whatever begins in the moment between two workers."""
+    agent, container = suspending
+    for verb in (container.pause, container.resume) * 2:
+        # Twice in a row it takes longer each time: 100, 200 ms, ...
+        os.kill(worker_of(agent), signal.SIGKILL)
+        until(lambda: not agent.call("Status").driver_ok, 10, "the worker is gone")
+        verb()
+        assert agent.call("Status").driver_ok
+    container.workload.goes_on()
+    assert gpu.gpu()["used"] > 0
+
+
 def test_worker_stopped_at_rest(suspending, gpu):
     """The heartbeat is missed without any call being open."""
     agent, container = suspending
