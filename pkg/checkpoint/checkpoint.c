@@ -205,11 +205,12 @@ static int undo_dump(struct flow *f, struct error *err)
 static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
-
 	int r;
 
 	slot_release(&op->slot);
 	op->criu_done = true;
+	if (op->group)
+		gpu_group_find_apart(op->group, op->req.task_pid);
 	/* As they are now: the processes' restore changes them, and the image is sealed after it. */
 	r = op->group ? jobfile_save(op->group, op->image_path, err) : 0;
 	if (r < 0)
@@ -504,6 +505,8 @@ static void keep_jobs(struct operation *op)
 
 void checkpoint_goes_on(struct operation *op)
 {
+	if (op->group && op->revival && !op->sealed) /* it stands still yet */
+		gpu_group_find_apart(op->group, op->req.task_pid);
 	keep_jobs(op);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);

@@ -70,7 +70,7 @@ static int describe_gpu(const struct operation *op, struct arena *mem, struct me
 		const struct gpu_member *m = gpu_group_member(op->group, i);
 		int r;
 
-		if (m->gone)
+		if (m->gone || m->apart)
 			continue;
 		r = describe_process(op, m, mem, &processes[ret->n_processes++]);
 		if (r < 0)

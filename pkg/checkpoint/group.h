@@ -35,6 +35,7 @@ struct gpu_member {
 	char name[16];
 	unsigned int state;  /* enum cuda_state as last read */
 	bool gone;           /* it has exited */
+	bool apart;          /* it is not below the container's init, so CRIU does not dump it */
 	uint64_t vram_bytes; /* before it was saved; GPU_BYTES_UNKNOWN without NVML */
 	uint32_t devices;    /* bit i: device i of gpu_group_memory() */
 	unsigned int job;    /* 0 = in no checkpoint job; jobfile.h. From 1 when that is saved */
@@ -128,6 +129,8 @@ void gpu_group_cancel(struct gpu_group *g);
 void gpu_group_set_job(struct gpu_group *g, size_t i, unsigned int job);
 size_t gpu_group_size(const struct gpu_group *g);
 const struct gpu_member *gpu_group_member(const struct gpu_group *g, size_t i);
+/* Which of them are apart? While they stand still; init is the container's, on the host. */
+void gpu_group_find_apart(struct gpu_group *g, pid_t init);
 /* What NVML said before the save; n_devices 0 when it was not asked or is not there. */
 const struct gpu_memory *gpu_group_memory(const struct gpu_group *g);
 /* Known GPU memory of all members together. */

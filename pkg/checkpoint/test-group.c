@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "checkpoint/fake-worker.h"
@@ -849,6 +850,32 @@ static void a_group_may_be_freed_at_any_time(void **state)
 	}
 }
 
+static bool is_apart(const struct fixture *f, pid_t pid)
+{
+	for (size_t i = 0; i < gpu_group_size(f->group); i++)
+		if (gpu_group_member(f->group, i)->pid == pid)
+			return gpu_group_member(f->group, i)->apart;
+	fail_msg("no member %d", pid);
+	return false;
+}
+
+/* Real processes: this one, who has begun it, and one that does not exist. */
+static void those_that_are_not_below_the_init_are_apart(void **state)
+{
+	const pid_t pids[] = { getpid(), getppid(), 0x7ffffffe };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++)
+		assert_int_equal(gpu_group_add(f->group, pids[i], 1), 0);
+	gpu_group_find_apart(f->group, getpid());
+	assert_false(is_apart(f, getpid()));
+	assert_true(is_apart(f, getppid()));
+	assert_false(is_apart(f, 0x7ffffffe)); /* it has just gone, say */
+	gpu_group_find_apart(f->group, getppid());
+	assert_false(is_apart(f, getpid()));
+	assert_false(is_apart(f, getppid()));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -881,6 +908,7 @@ int main(void)
 		T(a_canceled_save_is_over),
 		T(a_canceled_recovery_ends_its_pause),
 		T(a_group_may_be_freed_at_any_time),
+		T(those_that_are_not_below_the_init_are_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,10 +143,10 @@ int procfs_ns_pid(pid_t pid, pid_t *ret)
 	return r < 0 ? r : procfs_parse_ns_pid(buf_bytes(&b), ret);
 }
 
-int procfs_parse_tracer(struct bytes text, pid_t *ret)
+/* A pid in the content of /proc/PID/status; key is "Name:\t". */
+static int parse_pid(struct bytes text, const char *key, pid_t *ret)
 {
-	static const char key[] = "TracerPid:\t";
-	const size_t n = sizeof(key) - 1;
+	const size_t n = strlen(key);
 	struct bytes line;
 	uint64_t pid;
 
@@ -159,6 +159,19 @@ int procfs_parse_tracer(struct bytes text, pid_t *ret)
 		return 0;
 	}
 	return -ENOENT;
+}
+
+int procfs_parse_tracer(struct bytes text, pid_t *ret)
+{
+	return parse_pid(text, "TracerPid:\t", ret);
+}
+
+int procfs_parent(pid_t pid, pid_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "status", &b);
+
+	return r < 0 ? r : parse_pid(buf_bytes(&b), "PPid:\t", ret);
 }
 
 int procfs_tracer(pid_t pid, pid_t *ret)

@@ -36,6 +36,9 @@ int procfs_ns_pid(pid_t pid, pid_t *ret);
 /* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret);
 
+/* Its parent; 0 = it has none that is seen from here. */
+int procfs_parent(pid_t pid, pid_t *ret);
+
 /* Who traces it (ptrace); 0 = nobody. */
 int procfs_tracer(pid_t pid, pid_t *ret);
 /* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */

@@ -122,6 +122,19 @@ static void live_processes(void **state)
 	assert_int_equal(procfs_start_time(NO_SUCH_PID, &its), -ESRCH);
 }
 
+static void parents(void **state)
+{
+	pid_t pid = start_child(), parent = -1;
+
+	(void)state;
+	assert_int_equal(procfs_parent(pid, &parent), 0);
+	assert_int_equal(parent, getpid());
+	assert_int_equal(procfs_parent(1, &parent), 0);
+	assert_int_equal(parent, 0);
+	end_child(pid);
+	assert_int_equal(procfs_parent(pid, &parent), -ESRCH);
+}
+
 static void zombies(void **state)
 {
 	pid_t pid = start_child();
@@ -270,7 +283,7 @@ int main(void)
 		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
 		cmocka_unit_test(variables),
-		cmocka_unit_test(zombies),
+		cmocka_unit_test(zombies),	  cmocka_unit_test(parents),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -243,8 +243,11 @@ class Stage:
         except OSError:
             return b""
 
+    def shim_pid(self):
+        return self.container.shim_pid()
+
     def at_criu(self):
-        self.shim = self.container.shim_pid()
+        self.shim = self.shim_pid()
         self._catch(self.criu, "CRIU")
 
     def _store_worker(self):
@@ -488,6 +491,7 @@ class Stage:
                 self.end_by_force()
             else:
                 container.delete()
+            self.more = []  # they were added by exec: CRIU dumps what the init has begun
             self.new_life()
             self.container.start()
             self.computes()

@@ -68,6 +68,9 @@ class NodeStage(Stage):
         if self.what == "resume":
             self.container.pause()
 
+    def shim_pid(self):
+        return self.shim
+
     def late_process(self):
         """An exec that becomes a CUDA process when it is told to."""
         pid = self.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
@@ -104,7 +107,7 @@ class NodeStage(Stage):
         """The agent has CRIU's log kept with the images."""
         if not any(self.agent.store.glob(".new*/logs/dump.log")):
             return []
-        return self.criu_processes()
+        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
 
     # --- what happens ---
 

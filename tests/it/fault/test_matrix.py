@@ -23,7 +23,7 @@ RECOVERY_MAX = 10  # seconds
 QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs"),
          ("suspend", "vram_save", "agent_killed"), ("suspend", "freeze", "shim_killed"),
          ("resume", "vram_restore", "both_killed"), ("resume", "thaw", "agent_killed"),
-         ("suspend", "vram_save", "containerd_killed"), ("stop", "runtime", "dump_fails"),
+         ("suspend", "vram_save", "containerd_killed"), ("stop", "runtime", "dump_fails"), ("exit", "lock", "new_process"),
          ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
          ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
          ("suspend", "vram_save", "clock_jumps"), ("leave", "vram_save", "oom_kill"),
@@ -103,6 +103,7 @@ def rows():
     found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
               for fault in ("dump_fails_once", "dump_fails_twice")]
     found += [("leave", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    found += [("exit", phase, "new_process") for phase in ("lock", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")
               for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
@@ -122,12 +123,7 @@ def rows():
 
 @pytest.fixture(name="clock")
 def _clock(row, tmp_path):
-    if row.fault != "clock_jumps":
-        yield None
-        return
-    made = Clock(tmp_path / "clock")
-    yield made
-    made.close()
+    return Clock(tmp_path / "clock") if row.fault == "clock_jumps" else None
 
 
 @pytest.fixture(name="stage")

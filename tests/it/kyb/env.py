@@ -9,7 +9,6 @@ Settings are environment variables:
   KYB_CRIU            folder with a CRIU that works here; also in front of PATH
   KYB_TEST_RUNTIME    OCI runtime of the tests: runc or crun (runc)
   KYB_TEST_DRIVER     cgroup driver: cgroupfs or systemd (cgroupfs)
-  KYB_TEST_SET_CLOCK  set where the machine's clock may be put forth and back
   KYB_TEST_DIR        where tests make their folders (/run: Unix socket paths are short)
   KYB_IT_BUILD        where generated modules and test programs are kept (build-it)
   KYB_KEEP            set to keep the folders of tests that failed
