@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "artifact/follow.h"
@@ -205,12 +206,17 @@ static void follow_in_worker(void)
 	assert_int_equal(image_follow(&t.env, tree.fd, SIZE, &t.bulk, test_loop_ops(), &t.err), 0);
 }
 
-static int seal(void)
+static void begin_seal(void)
 {
 	struct metadata m = tree_metadata(NULL);
 
 	assert_int_equal(image_commit(&t.env, tree.fd, &m, 2, NSEC_NEVER, &t.bulk, test_loop_ops(),
 				      &t.err), 0);
+}
+
+static int seal(void)
+{
+	begin_seal();
 	return test_loop_wait(&t);
 }
 
@@ -272,15 +278,31 @@ static void it_is_sealed_without_the_worker_that_followed(void **state)
 	assert_int_equal(verify(), 0);
 }
 
-/* Killed a moment before the sealing: as if it were killed in it. */
-static void a_death_that_nobody_has_noticed_is_a_failure(void **state)
+static void a_death_in_the_sealing_is_a_failure(void **state)
 {
 	(void)state;
 	grow(NAME, SIZE);
 	follow_in_worker();
+	/* It has the order, and cannot have carried it out. */
+	assert_int_equal(kill(t.bulk.child.pid, SIGSTOP), 0);
+	begin_seal();
 	assert_int_equal(kill(t.bulk.child.pid, SIGKILL), 0);
-	assert_int_equal(seal(), -EIO);
+	assert_int_equal(test_loop_wait(&t), -EIO);
 	assert_int_equal(t.err.reason, REASON_STORE_FAILED);
+	assert_int_equal(seal(), 0);
+	assert_int_equal(verify(), 0);
+}
+
+/* Its socket says so, before the loop has heard of it: another one does all of it. */
+static void a_death_that_nobody_has_noticed_costs_nothing(void **state)
+{
+	siginfo_t info;
+
+	(void)state;
+	grow(NAME, SIZE);
+	follow_in_worker();
+	assert_int_equal(kill(t.bulk.child.pid, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)t.bulk.child.pid, &info, WEXITED | WNOWAIT), 0);
 	assert_int_equal(seal(), 0);
 	assert_int_equal(verify(), 0);
 }
@@ -311,7 +333,8 @@ int main(int argc, char **argv)
 		T(it_is_sealed_the_same),
 		T(a_change_is_hashed_as_it_is),
 		T(it_is_sealed_without_the_worker_that_followed),
-		T(a_death_that_nobody_has_noticed_is_a_failure),
+		T(a_death_in_the_sealing_is_a_failure),
+		T(a_death_that_nobody_has_noticed_costs_nothing),
 		T(nothing_is_left_of_it),
 	};
 	int status;
