@@ -85,6 +85,8 @@ static void handle_init_exit(struct process *p)
 	struct error err = ERROR_NULL;
 
 	c->init_reaped = true;
+	/* Now, as long as the cgroup is there: systemd removes it as soon as nobody is in it. */
+	oom_watch_check(&c->oom);
 	if (p->state == PROCESS_PAUSED) {
 		/* What is frozen cannot die, and the runtime could not remove the cgroup. */
 		if (runtime_resume(&c->rt, init_thawed, c, &err) < 0)
