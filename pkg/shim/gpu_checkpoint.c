@@ -323,7 +323,10 @@ static void replied(void *data, const struct agent_reply *reply)
 	if (reply->order == AGENT_ORDER_NONE)
 		return; /* progress */
 	if (reply->order == AGENT_ORDER_ABORT) {
-		/* Whatever else is under way has a short time-out of its own. */
+		/*
+		 * Only an order to dump can be called off, at whatever step it is. Any other has a
+		 * short time-out of its own.
+		 */
 		gpu_dump_abort(ck);
 		return;
 	}

@@ -38,6 +38,12 @@ static struct loop *loop_of(const struct checkpoint *ck)
 	return ck->op.c->shim->loop;
 }
 
+/* Nobody wants a dump any more: one that has not begun does not begin. */
+static bool is_called_off(const struct checkpoint *ck)
+{
+	return ck->aborted || ck->over;
+}
+
 /* --- the images ----------------------------------------------------------------------------- */
 
 /* Calls each() for every entry until it returns other than 0. Returns that, or -errno. */
@@ -95,7 +101,7 @@ static void pause_over(struct timer *t)
 	struct error err = ERROR_NULL;
 	int r;
 
-	if (ck->again != DUMP_AGAIN_PAUSE || ck->over) {
+	if (is_called_off(ck)) {
 		give_up(ck);
 		return;
 	}
@@ -119,7 +125,7 @@ static void thawed_for_a_pause(struct freezer *f, int r, const struct error *err
 	(void)err;
 	if (r == 0)
 		ck->frozen = false;
-	if (r < 0 || ck->again != DUMP_AGAIN_PAUSE)
+	if (r < 0 || is_called_off(ck))
 		give_up(ck);
 	else
 		timer_set(loop_of(ck), &ck->timer, time_now() + backoff_next(&pause), pause_over);
@@ -152,6 +158,7 @@ void gpu_dump_abort(struct checkpoint *ck)
 {
 	bool pausing = ck->again == DUMP_AGAIN_PAUSE;
 
+	ck->aborted = true;
 	ck->again = DUMP_AGAIN_NEVER;
 	if (ck->dumping) {
 		runtime_call_kill(ck->dumping);
@@ -192,6 +199,13 @@ static void dump(struct checkpoint *ck)
 	struct error err = ERROR_NULL;
 	int r;
 
+	/* It came, or the agent left, while the container was frozen or its pipes emptied. */
+	if (is_called_off(ck)) {
+		(void)error_reason(&err, REASON_CANCELED, -ECANCELED,
+				   "the dump was called off before it had begun");
+		checkpoint_order_done(ck, err.code, &err);
+		return;
+	}
 	checkpoint_args(ck, &args);
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
@@ -226,7 +240,7 @@ static void drain(struct timer *t)
 {
 	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
 
-	if (!all_quiet(ck->op.c) && time_now() < ck->drain_until)
+	if (!is_called_off(ck) && !all_quiet(ck->op.c) && time_now() < ck->drain_until)
 		timer_set(loop_of(ck), t, time_now() + DRAIN_STEP, drain);
 	else
 		dump(ck);
@@ -277,6 +291,7 @@ void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply)
 		return;
 	}
 	ck->dump_until = 0;
+	ck->aborted = false;
 	ck->again = is_empty(ck->image_path) ? DUMP_AGAIN_ONCE : DUMP_AGAIN_NEVER;
 	freeze_to_dump(ck);
 }

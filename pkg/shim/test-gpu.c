@@ -519,6 +519,61 @@ static void nobody_waits_for_another_dump_after_an_abort(void **state)
 	rig_answer_done(&a);
 }
 
+/* There is no CRIU yet that could be ended: it must not be started after all. */
+static void an_abort_before_criu_is_started_is_not_lost(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	r->freezer_stuck = true;
+	begin_order(AGENT_ORDER_DUMP, r->dir);
+	UNTIL(r, rig_frozen(r, "web"));
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, c->checkpointing->aborted);
+	assert_int_equal(agent.results, 0);
+	r->freezer_stuck = false;
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_CANCELED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 0);
+	/* It was that order alone. */
+	assert_true(order(r, AGENT_ORDER_THAW));
+	assert_true(order(r, AGENT_ORDER_DUMP));
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(FAILED, REASON_TIMEOUT);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* As much as an abort: nobody is there to take the images. */
+static void an_agent_that_leaves_before_criu_is_started(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	r->freezer_stuck = true;
+	begin_order(AGENT_ORDER_DUMP, r->dir);
+	UNTIL(r, rig_frozen(r, "web"));
+	grpc_call_finish(agent.call, RPC_UNAVAILABLE, "killed", bytes_of(NULL, 0));
+	UNTIL(r, c->checkpointing->over);
+	r->freezer_stuck = false;
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "AGENT_UNAVAILABLE"));
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 0);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* The client's own files are not ours to remove, so there is no second attempt among them. */
 static void a_folder_that_was_not_empty_is_left_alone(void **state)
 {
@@ -1086,6 +1141,8 @@ int main(int argc, char **argv)
 		T(a_dump_that_may_do_better_is_tried_once_more),
 		T(a_dump_is_not_tried_a_third_time),
 		T(nobody_waits_for_another_dump_after_an_abort),
+		T(an_abort_before_criu_is_started_is_not_lost),
+		T(an_agent_that_leaves_before_criu_is_started),
 		T(a_folder_that_was_not_empty_is_left_alone),
 		T(what_criu_says_of_a_dump_is_told),
 		T(the_log_of_a_dump_is_put_beside_its_images),
