@@ -105,6 +105,7 @@ static void pause_over(struct timer *t)
 		give_up(ck);
 		return;
 	}
+	ck->again = DUMP_AGAIN_NEVER;
 	r = clear(ck->image_path);
 	if (r < 0) {
 		(void)error_reason(&err, REASON_STORE_FAILED, r,
@@ -113,7 +114,6 @@ static void pause_over(struct timer *t)
 		checkpoint_order_done(ck, r, &err);
 		return;
 	}
-	ck->again = DUMP_AGAIN_NEVER;
 	freeze_to_dump(ck);
 }
 

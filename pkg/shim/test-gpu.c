@@ -574,6 +574,33 @@ static void an_agent_that_leaves_before_criu_is_started(void **state)
 	rig_answer_done(&a);
 }
 
+/* The order is at its end then, and an abort that comes late is about nothing. */
+static void images_that_cannot_be_removed_end_the_dump(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], away[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
+	assert_int_equal(PATH_PRINTF(away, "%s.away", images), 0);
+	assert_int_equal(rename(images, away), 0);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_STORE_FAILED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_int_equal(c->checkpointing->again, DUMP_AGAIN_NEVER);
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, c->checkpointing->aborted);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(agent.results, 1);
+	verdict(FAILED, REASON_STORE_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* The client's own files are not ours to remove, so there is no second attempt among them. */
 static void a_folder_that_was_not_empty_is_left_alone(void **state)
 {
@@ -1143,6 +1170,7 @@ int main(int argc, char **argv)
 		T(nobody_waits_for_another_dump_after_an_abort),
 		T(an_abort_before_criu_is_started_is_not_lost),
 		T(an_agent_that_leaves_before_criu_is_started),
+		T(images_that_cannot_be_removed_end_the_dump),
 		T(a_folder_that_was_not_empty_is_left_alone),
 		T(what_criu_says_of_a_dump_is_told),
 		T(the_log_of_a_dump_is_put_beside_its_images),
