@@ -14,8 +14,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/path.h"
 
@@ -82,9 +84,30 @@ static bool is_empty(const char *path)
 	return for_each_image(path, is_there) == 0;
 }
 
+/*
+ * The store's worker keeps the big ones open (artifact/follow.h), and so their blocks, which the
+ * second dump needs. What cannot be made empty takes its room until the worker lets go of it.
+ */
+static void make_empty(int dirfd, const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_nlink == 1)
+		fd = openat(dirfd, name,
+			    O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static int remove_image(int dirfd, const char *name)
+{
+	make_empty(dirfd, name);
+	return path_remove_tree(dirfd, name);
+}
+
 static int clear(const char *path)
 {
-	return for_each_image(path, path_remove_tree);
+	return for_each_image(path, remove_image);
 }
 
 /* --- once more ------------------------------------------------------------------------------ */

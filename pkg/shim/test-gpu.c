@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
@@ -453,26 +454,59 @@ static void begin_refused_dump(struct rig *r, struct container *c, struct answer
 	UNTIL(r, rig_calls(r, "web", "checkpoint"));
 }
 
+/* A file of one byte; returns it, open. */
+static int written(char *path, const char *dir, const char *name)
+{
+	int fd;
+
+	assert_int_equal(path_printf(path, PATH_MAX, "%s/%s", dir, name), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, "1", 1, 0600, FILE_PLAIN), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static off_t size_of(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_size;
+}
+
 static void a_dump_that_may_do_better_is_tried_once_more(void **state)
 {
 	struct rig *r = *state;
 	struct container *c = gpu_running(r);
-	char images[PATH_MAX], left[PATH_MAX];
+	char images[PATH_MAX], left[PATH_MAX], link[PATH_MAX], mine[PATH_MAX];
 	struct answer a;
+	int fd;
 
 	begin_refused_dump(r, c, &a, images);
 	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
 	assert_true(c->exec_gate.closed);
 	assert_int_equal(agent.results, 0);
 	/* What the first one has written does not get into the second one's images. */
-	assert_int_equal(path_printf(left, sizeof(left), "%s/pages-1.img", images), 0);
-	assert_int_equal(file_write(AT_FDCWD, left, "1", 1, 0600, FILE_PLAIN), 0);
+	fd = written(left, images, "pages-1.img");
+	(void)close(written(mine, r->dir, "mine"));
+	assert_int_equal(path_printf(link, sizeof(link), "%s/link", images), 0);
+	assert_int_equal(symlink(mine, link), 0);
+	assert_int_equal(path_printf(link, sizeof(link), "%s/hard", images), 0);
+	assert_int_equal(linkat(AT_FDCWD, mine, AT_FDCWD, link, 0), 0);
 	rig_script(r, "web", "checkpoint", "\n");
 	UNTIL(r, agent.results);
 	assert_true(agent.ok);
 	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
 	assert_true(rig_frozen(r, "web"));
 	assert_int_equal(access(left, F_OK), -1);
+	assert_int_equal(access(link, F_OK), -1);
+	/* ... nor stands in its way: whoever follows it has it open. */
+	assert_int_equal(size_of(fd), 0);
+	(void)close(fd);
+	/* What is elsewhere, too, is not touched. */
+	fd = open(mine, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(size_of(fd), 1);
+	(void)close(fd);
 	assert_true(order(r, AGENT_ORDER_THAW));
 	assert_true(order(r, AGENT_ORDER_RELEASE));
 	verdict(OK, REASON_NONE);
