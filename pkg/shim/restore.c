@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "api/containerd/events.pb-c.h"
 #include "api/containerd/task.pb-c.h"
@@ -394,8 +393,7 @@ static void done(struct flow *f, int r, const struct error *err)
 		op_fail(rs->op, err);
 	}
 	container_unref(c);
-	if (rs->hold)
-		(void)close(rs->hold);
+	gpu_let_go(&rs->hold);
 	arena_done(&rs->mounts_mem);
 	free(rs);
 }

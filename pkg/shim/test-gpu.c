@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -194,15 +196,21 @@ static void begin_order(enum agent_order order, const char *image_path)
 	speak(WORKING, order, image_path, REASON_NONE);
 }
 
+/* The folder of the images, in that of the checkpoint, r->dir. */
+static const char *images_of(const struct rig *r)
+{
+	static char images[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(images, "%s/images", r->dir), 0);
+	return images;
+}
+
 /* Gives an order and waits for its result. */
 static bool order(struct rig *r, enum agent_order what)
 {
-	char images[PATH_MAX];
-
-	assert_int_equal(PATH_PRINTF(images, "%s/images", r->dir), 0);
 	/* A restore holds them while CRIU reads them. */
-	assert_int_equal(path_mkdirs(images, 0700), 0);
-	begin_order(what, images);
+	assert_int_equal(path_mkdirs(images_of(r), 0700), 0);
+	begin_order(what, images_of(r));
 	UNTIL(r, agent.results);
 	assert_int_equal(agent.results, 1);
 	assert_int_equal(agent.order, what);
@@ -965,6 +973,62 @@ static void a_suspend_is_quiet_once_only(void **state)
 	rig_answer_done(&a);
 }
 
+/* --- the store's lock ----------------------------------------------------------------------- */
+
+/* A child as the shim makes them, before it has closed what it got: all of our descriptors. */
+static pid_t child_with_copies(void)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)sleep(1);
+	}
+	return pid;
+}
+
+/* As whoever removes a checkpoint asks. */
+static bool in_use(const char *checkpoint)
+{
+	int fd = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	assert_true(fd >= 0);
+	r = flock(fd, LOCK_EX | LOCK_NB);
+	assert_true(r == 0 || errno == EWOULDBLOCK);
+	(void)close(fd);
+	return r < 0;
+}
+
+static void a_dump_lets_go_of_its_images_at_once(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+	pid_t child;
+
+	rig_script(r, "web", "checkpoint", "wait\n");
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	c->checkpointing->options.ref = "my-ref";
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	begin_order(AGENT_ORDER_DUMP, images_of(r));
+	UNTIL(r, rig_calls(r, "web", "checkpoint"));
+	assert_true(in_use(r->dir));
+	child = child_with_copies();
+	rig_go(r, "web", "checkpoint");
+	UNTIL(r, agent.results);
+	assert_true(agent.ok);
+	assert_false(in_use(r->dir));
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* --- restore -------------------------------------------------------------------------------- */
 
 static void begin_create(struct rig *r, struct answer *a, const char *spec)
@@ -1020,6 +1084,26 @@ static void a_container_is_restored(void **state)
 	rig_event(r, 1, "/tasks/start web");
 	assert_int_equal(kill(c->init.pid, SIGKILL), 0);
 	rig_event(r, 2, "/tasks/exit web web 137");
+	rig_answer_done(&a);
+}
+
+static void a_restore_lets_go_of_its_images_at_once(void **state)
+{
+	struct rig *r = *state;
+	struct answer a;
+	pid_t child;
+
+	(void)prepared(r);
+	rig_begin_simple(r, &a, "Start", "web");
+	UNTIL(r, agent.call && !agent.prepare);
+	assert_true(order(r, AGENT_ORDER_RESTORE));
+	assert_true(in_use(r->dir));
+	child = child_with_copies();
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	assert_false(in_use(r->dir));
+	assert_int_equal(kill(child, SIGKILL), 0);
 	rig_answer_done(&a);
 }
 
@@ -1218,7 +1302,9 @@ int main(int argc, char **argv)
 		T(a_container_that_dies_meanwhile),
 		T(a_container_is_suspended),
 		T(a_suspend_is_quiet_once_only),
+		T(a_dump_lets_go_of_its_images_at_once),
 		T(a_container_is_restored),
+		T(a_restore_lets_go_of_its_images_at_once),
 		T(what_does_not_fit_is_not_created),
 		T(gpu_memory_that_does_not_come_back_ends_the_restore),
 		T(an_agent_that_leaves_ends_the_restore),
