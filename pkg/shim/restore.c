@@ -390,6 +390,7 @@ static void done(struct flow *f, int r, const struct error *err)
 			  F_STR("reason", reason_name(err->reason)), F_ERR(err));
 		c->init.start_failed = true;
 		process_release_waiters(&c->init);
+		orphan_watch(c);
 		op_fail(rs->op, err);
 	}
 	container_unref(c);
@@ -431,5 +432,6 @@ void start_restore(struct op *op)
 		free(rs);
 		return;
 	}
+	orphan_unwatch(c);
 	flow_start(&rs->flow, c->shim->loop, &ops);
 }
