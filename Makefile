@@ -5,6 +5,8 @@ BUILD   ?= build
 CLANG   ?= clang
 MESON   ?= meson
 PREFIX  ?= /usr/local
+# debugoptimized is for work on the tree, release for a node. Counts when BUILD is configured.
+BUILDTYPE ?= debugoptimized
 DESTDIR ?=
 JOBS    ?= $(shell nproc)
 
@@ -23,7 +25,7 @@ deps: ## installs what the build and the tests need, from Debian (root)
 	scripts/setup-criu
 
 build: ## compiles everything; the programs lie in build/bin
-	@$(call setup,$(BUILD),,--prefix $(PREFIX))
+	@$(call setup,$(BUILD),,--prefix $(PREFIX) --buildtype $(BUILDTYPE))
 	$(call ninja,$(BUILD))
 	scripts/collect-programs $(BUILD)
 
@@ -34,8 +36,8 @@ test: ## everything: builds, unit tests, sanitizers, fuzzers, integration tests 
 unit: build ## unit tests only
 	$(call meson_test,$(BUILD))
 
-clang: ## compiles with clang
-	@$(call setup,$(BUILD)-clang,CC=$(CLANG))
+clang: ## compiles with clang, as a release
+	@$(call setup,$(BUILD)-clang,CC=$(CLANG),--buildtype release)
 	$(call ninja,$(BUILD)-clang)
 
 asan: ## unit tests under ASan and UBSan

@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
+import time
 
-from kyb import env, protos
+from kyb import cgroups, env, protos
 from lab import Row, benchmark
 
 MIB = 1 << 20
@@ -18,18 +19,22 @@ def _state_rate(lab, container, depth):
     return count / json.loads(out.stdout)["us"] * 1e6
 
 
+def _null_container(lab, world):
+    options = protos.pack(protos.RUNC_OPTIONS, protos.options.Runc(
+        binary_name=lab.program("bench/null-runtime"), root=str(world.dir / "r")))
+    container = world.container(options=options)
+    container.run()
+    return container
+
+
 @benchmark(
     Row("state_rps", "1/s", "State calls on one connection, one after the other",
         more_is_better=True, target=">= 2"),
     Row("state_rps_deep", "1/s", "the same, with 32 in flight", more_is_better=True))
 def state(lab):
     with lab.world(lab.sides[0]) as ours, lab.world(lab.sides[1]) as theirs:
-        containers = {}
-        for side, world in zip(lab.sides, (ours, theirs)):
-            options = protos.pack(protos.RUNC_OPTIONS, protos.options.Runc(
-                binary_name=lab.program("bench/null-runtime"), root=str(world.dir / "r")))
-            containers[side.name] = world.container(options=options)
-            containers[side.name].run()
+        containers = {side.name: _null_container(lab, world)
+                      for side, world in zip(lab.sides, (ours, theirs))}
         lab.alternate(lab.rounds(60, 3), lambda side: {
             "state_rps": _state_rate(lab, containers[side.name], 1),
             "state_rps_deep": _state_rate(lab, containers[side.name], 32)})
@@ -89,3 +94,31 @@ def throughput(lab):
         worlds = {"ours": ours, "theirs": theirs}
         lab.alternate(lab.rounds(15, 3), lambda side: {
             "stdout_throughput": _throughput(lab, worlds[side.name])})
+
+
+def _move(procs):
+    """Milliseconds of a move that changes nothing: it takes the kernel's lock as any other does."""
+    began = time.perf_counter()
+    procs.write_text("0", encoding="ascii")
+    return (time.perf_counter() - began) * 1e3
+
+
+def _move_after_exec(container, procs, name):
+    time.sleep(0.1)  # until the kernel has forgotten the last move
+    added = container.exec(name, ["true"])
+    time.sleep(0.007)  # what runc needs from Exec to its own move
+    took = _move(procs)
+    added.delete()
+    return took
+
+
+@benchmark(Row("move_after_exec", "ms", "a move into a cgroup, 7 ms after an Exec: what an OCI "
+               "runtime waits there"))
+def move_after_exec(lab):
+    procs = cgroups.of(os.getpid(), "pids") / "cgroup.procs"
+    with lab.world(lab.sides[0]) as ours, lab.world(lab.sides[1]) as theirs:
+        containers = {side.name: _null_container(lab, world)
+                      for side, world in zip(lab.sides, (ours, theirs))}
+        names = iter(range(1 << 20))
+        lab.alternate(lab.rounds(60, 6), lambda side: {"move_after_exec": _move_after_exec(
+            containers[side.name], procs, f"e{next(names)}")})

@@ -24,10 +24,14 @@ def flags(node, side, container_id, runtime="runc"):
     return found + ["--runtime-config-path", str(options)]
 
 
+PEACE = 0.1  # s: until the kernel has forgotten what the other side did to its cgroups
+
+
 def timed_ctr(node, *args):
     """Milliseconds of one ctr."""
     argv = ["ctr", "-a", node.socket, "-n", node.namespace, *args]
     environ = env.environment()
+    time.sleep(PEACE)
     began = time.perf_counter()
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, env=environ, check=False,

@@ -7,6 +7,8 @@
  *		events are taken at GRPC-ADDRESS.ttrpc. OPTIONS-FILE: the runtime options, an Any.
  *	state ADDRESS ID COUNT DEPTH
  *		COUNT calls of State on one connection, DEPTH of them in flight.
+ *	suspend ADDRESS ID
+ *		Pause and Resume.
  *	drain FIFO
  *		reads to the end, as fast as the kernel gives it.
  *
@@ -209,6 +211,28 @@ static int do_state(char **argv)
 	return 0;
 }
 
+/* --- suspend -------------------------------------------------------------------------------- */
+
+static int do_suspend(char **argv)
+{
+	Task__PauseRequest pause = TASK__PAUSE_REQUEST__INIT;
+	Task__ResumeRequest resume = TASK__RESUME_REQUEST__INIT;
+	struct client c;
+	nsec_t from, paused, to;
+
+	client_init(&c, NULL);
+	client_connect(&c, argv[0]);
+	pause.id = resume.id = argv[1];
+	from = time_now();
+	client_call(&c, "Pause", &pause.base);
+	paused = time_now();
+	client_call(&c, "Resume", &resume.base);
+	to = time_now();
+	printf("{\"pause_us\": %.1f, \"resume_us\": %.1f}\n", us(from, paused), us(paused, to));
+	client_done(&c);
+	return 0;
+}
+
 /* --- drain ---------------------------------------------------------------------------------- */
 
 static int do_drain(char **argv)
@@ -247,7 +271,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int argc, (*run)(char **argv);
 	} verbs[] = { { "lifecycle", 6, do_lifecycle }, { "state", 4, do_state },
-		      { "drain", 1, do_drain } };
+		      { "suspend", 2, do_suspend }, { "drain", 1, do_drain } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		if (argc == verbs[i].argc + 2 && strcmp(argv[1], verbs[i].name) == 0)

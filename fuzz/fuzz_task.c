@@ -30,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 struct world {
 	struct shim shim;
+	struct cgroup_host none;
 	char dir[64], bundle[80], socket[80];
 };
 
@@ -142,7 +143,7 @@ static void open_world(struct world *w)
 	struct shim *s = &w->shim;
 	char config[96];
 
-	*w = (struct world){ .dir = "/tmp/fuzz-task-XXXXXX" };
+	*w = (struct world){ .dir = "/tmp/fuzz-task-XXXXXX", .none.mode = CGROUP_NONE };
 	if (!mkdtemp(w->dir))
 		abort();
 	must(PATH_PRINTF(w->bundle, "%s/web", w->dir));
@@ -158,6 +159,7 @@ static void open_world(struct world *w)
 	reaper_init(&s->reaper);
 	must(shim_settings_parse(bytes_of("", 0), &s->settings, NULL));
 	must(cgroup_host_open(&s->cgroups, CGROUP_V2, w->dir, w->dir, NULL));
+	forewarn_init(&s->forewarn, &w->none, &s->reaper); /* no children here */
 	must(loop_new(&s->loop));
 	must(publisher_new(&s->publisher, s->loop, "", s->ns));
 }
@@ -171,6 +173,7 @@ static void close_world(struct world *w)
 	publisher_free(s->publisher);
 	while ((c = list_first(&s->containers, struct container, node)))
 		container_retire(c);
+	timer_cancel(&s->orphan.timer);
 	ttrpc_server_free(s->server);
 	loop_free(s->loop);
 	cgroup_host_close(&s->cgroups);

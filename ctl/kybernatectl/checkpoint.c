@@ -3,9 +3,7 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "ctl.h"
-#include "human.h"
 #include "operation.h"
-#include "progress.h"
 
 struct args {
 	const char *ns, *ref;
@@ -15,22 +13,18 @@ struct args {
 };
 
 static const struct opt options[] = {
-	{ "namespace", 'n', "NS", "the container's namespace at containerd\n(default: k8s.io)",
-	  offsetof(struct args, ns), option_id },
+	OPERATION_NAMESPACE(struct args),
 	{ "ref", 'r', "REF", "name of the checkpoint (default: the agent\nmakes one up)",
 	  offsetof(struct args, ref), option_ref },
 	{ "exit", 0, NULL, "end the container once its checkpoint is sealed",
 	  offsetof(struct args, exit), option_switch },
-	{ "timeout", 't', "TIME", "of the whole, such as 90s or 5m (default and\n"
-				  "maximum: the agent's timeouts.operation)",
-	  offsetof(struct args, timeout), option_duration },
+	OPERATION_TIMEOUT(struct args),
 };
 
 static void done(const Kybernate__Agent__V1__OperationUpdate *last, const void *arg, bool quiet,
 		 struct text *out)
 {
 	const struct args *args = arg;
-	char took[HUMAN_MAX];
 
 	if (quiet) {
 		text_escaped(out, last->checkpoint_ref);
@@ -40,9 +34,7 @@ static void done(const Kybernate__Agent__V1__OperationUpdate *last, const void *
 	text_add(out, "Checkpoint ");
 	text_escaped(out, last->checkpoint_ref);
 	text_printf(out, " of container %s is sealed", args->container);
-	if (last->n_timeline)
-		text_printf(out, ", after %s",
-			    human_duration(progress_total(last->timeline, last->n_timeline), took));
+	operation_took(out, ", after ", last);
 	text_add(out, args->exit ? "; the container was ended.\n" : "; the container runs on.\n");
 }
 
@@ -64,11 +56,11 @@ static int run(struct ctl *ctl, const void *given, char *const *operands)
 	args.container = operands[0];
 	if (!id_valid(args.container))
 		return ctl_usage(ctl, "\"%s\" is no container id", args.container);
-	request.containerd_namespace = (char *)(args.ns ? args.ns : "");
+	request.containerd_namespace = operation_text(args.ns);
 	request.container_id = operands[0];
 	request.checkpoint_ref = (char *)call.checkpoint_ref;
 	request.exit = args.exit;
-	request.timeout_ms = args.timeout / NSEC_PER_MSEC;
+	request.timeout_ms = operation_ms(args.timeout);
 	return operation_run(ctl, &call);
 }
 

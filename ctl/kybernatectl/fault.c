@@ -63,6 +63,7 @@ static const struct {
 	{ REASON_CONFIG_INVALID, CTL_REFUSED },
 	{ REASON_GPU_MISMATCH, CTL_REFUSED },
 	{ REASON_NOT_GPU, CTL_REFUSED },
+	{ REASON_MOUNT_MISMATCH, CTL_REFUSED },
 };
 
 static int exit_of_reason(int reason, int phase)

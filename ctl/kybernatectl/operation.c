@@ -429,6 +429,26 @@ static int run(struct operation *op)
 	return op->exit;
 }
 
+char *operation_text(const char *s)
+{
+	return (char *)(s ? s : "");
+}
+
+uint64_t operation_ms(nsec_t timeout)
+{
+	return (uint64_t)(timeout / NSEC_PER_MSEC);
+}
+
+void operation_took(struct text *out, const char *before,
+		    const Kybernate__Agent__V1__OperationUpdate *last)
+{
+	char took[HUMAN_MAX];
+
+	if (last->n_timeline)
+		text_printf(out, "%s%s", before,
+			    human_duration(progress_total(last->timeline, last->n_timeline), took));
+}
+
 int operation_run(struct ctl *ctl, const struct operation_call *call)
 {
 	_cleanup_fault_ struct fault fault = FAULT_NULL;

@@ -5,9 +5,7 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "ctl.h"
-#include "human.h"
 #include "operation.h"
-#include "progress.h"
 
 struct args {
 	const char *ns, *id, *out, *err;
@@ -38,16 +36,13 @@ static const struct opt options[] = {
 	  offsetof(struct args, out), set_stream },
 	{ "stderr", 0, "URI", "the same for its error output",
 	  offsetof(struct args, err), set_stream },
-	{ "timeout", 't', "TIME", "of the whole, such as 90s or 5m (default and\n"
-				  "maximum: the agent's timeouts.operation)",
-	  offsetof(struct args, timeout), option_duration },
+	OPERATION_TIMEOUT(struct args),
 };
 
 static void done(const Kybernate__Agent__V1__OperationUpdate *last, const void *arg, bool quiet,
 		 struct text *out)
 {
 	const struct args *args = arg;
-	char took[HUMAN_MAX];
 
 	if (quiet) {
 		text_escaped(out, last->container_id);
@@ -57,15 +52,8 @@ static void done(const Kybernate__Agent__V1__OperationUpdate *last, const void *
 	text_add(out, "Container ");
 	text_escaped(out, last->container_id);
 	text_printf(out, " runs (pid %u), restored from checkpoint %s", last->task_pid, args->ref);
-	if (last->n_timeline)
-		text_printf(out, " in %s",
-			    human_duration(progress_total(last->timeline, last->n_timeline), took));
+	operation_took(out, " in ", last);
 	text_add(out, ".\n");
-}
-
-static char *or_empty(const char *s)
-{
-	return (char *)(s ? s : "");
 }
 
 static int run(struct ctl *ctl, const void *given, char *const *operands)
@@ -77,7 +65,7 @@ static int run(struct ctl *ctl, const void *given, char *const *operands)
 				       .request = &request.base,
 				       .timeout = args.timeout,
 				       .subject = operands[0],
-				       .container_id = or_empty(args.id),
+				       .container_id = operation_text(args.id),
 				       .checkpoint_ref = operands[0],
 				       .done = done,
 				       .arg = &args,
@@ -87,11 +75,11 @@ static int run(struct ctl *ctl, const void *given, char *const *operands)
 	if (!ref_valid(args.ref))
 		return ctl_usage(ctl, "\"%s\" is no name for a checkpoint", args.ref);
 	request.checkpoint_ref = operands[0];
-	request.containerd_namespace = or_empty(args.ns);
-	request.container_id = or_empty(args.id);
-	request.stdout = or_empty(args.out);
-	request.stderr = or_empty(args.err);
-	request.timeout_ms = args.timeout / NSEC_PER_MSEC;
+	request.containerd_namespace = operation_text(args.ns);
+	request.container_id = operation_text(args.id);
+	request.stdout = operation_text(args.out);
+	request.stderr = operation_text(args.err);
+	request.timeout_ms = operation_ms(args.timeout);
 	return operation_run(ctl, &call);
 }
 

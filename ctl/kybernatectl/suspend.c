@@ -5,7 +5,6 @@
 #include "ctl.h"
 #include "human.h"
 #include "operation.h"
-#include "progress.h"
 
 struct args {
 	const char *ns;
@@ -14,11 +13,8 @@ struct args {
 };
 
 static const struct opt options[] = {
-	{ "namespace", 'n', "NS", "the container's namespace at containerd\n(default: k8s.io)",
-	  offsetof(struct args, ns), option_id },
-	{ "timeout", 't', "TIME", "of the whole, such as 90s or 5m (default and\n"
-				  "maximum: the agent's timeouts.operation)",
-	  offsetof(struct args, timeout), option_duration },
+	OPERATION_NAMESPACE(struct args),
+	OPERATION_TIMEOUT(struct args),
 };
 
 static uint64_t bytes_of_phase(const Kybernate__Agent__V1__OperationUpdate *last,
@@ -38,9 +34,7 @@ static void print_done(const Kybernate__Agent__V1__OperationUpdate *last, const 
 	char buf[HUMAN_MAX];
 
 	text_printf(out, "Container %s %s", container, what);
-	if (last->n_timeline)
-		text_printf(out, ", after %s",
-			    human_duration(progress_total(last->timeline, last->n_timeline), buf));
+	operation_took(out, ", after ", last);
 	if (bytes)
 		text_printf(out, "; %s of GPU memory %s", human_size(bytes, buf), state);
 	text_add(out, ".\n");
@@ -68,52 +62,52 @@ static void resumed(const Kybernate__Agent__V1__OperationUpdate *last, const voi
 			   "are back", out);
 }
 
+/* request is filled in by the caller, for the two messages are of different types. */
+static int run(struct ctl *ctl, const struct args *given, char *container,
+	       struct operation_call call)
+{
+	struct args args = *given;
+
+	if (!id_valid(container))
+		return ctl_usage(ctl, "\"%s\" is no container id", container);
+	args.container = container;
+	call.timeout = args.timeout;
+	call.subject = call.container_id = container;
+	call.checkpoint_ref = "";
+	call.arg = &args;
+	return operation_run(ctl, &call);
+}
+
 static int run_suspend(struct ctl *ctl, const void *given, char *const *operands)
 {
 	Kybernate__Agent__V1__SuspendContainerRequest request =
 		KYBERNATE__AGENT__V1__SUSPEND_CONTAINER_REQUEST__INIT;
-	struct args args = *(const struct args *)given;
-	struct operation_call call = { .method = CLIENT_METHOD("SuspendContainer"),
-				       .request = &request.base,
-				       .timeout = args.timeout,
-				       .subject = operands[0],
-				       .container_id = operands[0],
-				       .checkpoint_ref = "",
-				       .done = suspended,
-				       .arg = &args,
-				       .kept = "the container runs on" };
+	const struct args *args = given;
 
-	args.container = operands[0];
-	if (!id_valid(args.container))
-		return ctl_usage(ctl, "\"%s\" is no container id", args.container);
-	request.containerd_namespace = (char *)(args.ns ? args.ns : "");
+	request.containerd_namespace = operation_text(args->ns);
 	request.container_id = operands[0];
-	request.timeout_ms = args.timeout / NSEC_PER_MSEC;
-	return operation_run(ctl, &call);
+	request.timeout_ms = operation_ms(args->timeout);
+	return run(ctl, args, operands[0],
+		   (struct operation_call){ .method = CLIENT_METHOD("SuspendContainer"),
+					    .request = &request.base,
+					    .done = suspended,
+					    .kept = "the container runs on" });
 }
 
 static int run_resume(struct ctl *ctl, const void *given, char *const *operands)
 {
 	Kybernate__Agent__V1__ResumeContainerRequest request =
 		KYBERNATE__AGENT__V1__RESUME_CONTAINER_REQUEST__INIT;
-	struct args args = *(const struct args *)given;
-	struct operation_call call = { .method = CLIENT_METHOD("ResumeContainer"),
-				       .request = &request.base,
-				       .timeout = args.timeout,
-				       .subject = operands[0],
-				       .container_id = operands[0],
-				       .checkpoint_ref = "",
-				       .done = resumed,
-				       .arg = &args,
-				       .kept = "the container stays suspended" };
+	const struct args *args = given;
 
-	args.container = operands[0];
-	if (!id_valid(args.container))
-		return ctl_usage(ctl, "\"%s\" is no container id", args.container);
-	request.containerd_namespace = (char *)(args.ns ? args.ns : "");
+	request.containerd_namespace = operation_text(args->ns);
 	request.container_id = operands[0];
-	request.timeout_ms = args.timeout / NSEC_PER_MSEC;
-	return operation_run(ctl, &call);
+	request.timeout_ms = operation_ms(args->timeout);
+	return run(ctl, args, operands[0],
+		   (struct operation_call){ .method = CLIENT_METHOD("ResumeContainer"),
+					    .request = &request.base,
+					    .done = resumed,
+					    .kept = "the container stays suspended" });
 }
 
 const struct verb verb_suspend = {

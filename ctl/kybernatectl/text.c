@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/utf8.h"
 #include "width-table.h"
 
 void text_done(struct text *t)
@@ -59,29 +60,6 @@ void text_spaces(struct text *t, size_t n)
 }
 
 /* --- Unicode -------------------------------------------------------------------------------- */
-
-/*
- * The next character of s (n bytes, n > 0). Returns its length, or 0 when it is not UTF-8 as
- * RFC 3629 defines it: no overlong forms, no surrogates, nothing above U+10FFFF.
- */
-static size_t utf8_next(const unsigned char *s, size_t n, uint32_t *ret)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-	uint32_t c = len == 1 ? s[0] : s[0] & (0x7fU >> len);
-
-	if (len == 0 || len > n || s[0] > 0xf4)
-		return 0;
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3fU);
-	}
-	if (c < least[len] || (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
-		return 0;
-	*ret = c;
-	return len;
-}
 
 static int compare(const void *key, const void *range)
 {

@@ -186,6 +186,67 @@ int convert_make_held(const struct operation *op, struct arena *mem, ProtobufCBi
 	return ret->data ? 0 : -ENOMEM;
 }
 
+/* --- mounts --------------------------------------------------------------------------------- */
+
+static int take_mounts(const Kybernate__Agent__V1__CheckpointOptions *o, struct arena *mem,
+		       struct mount_records *ret, struct error *err)
+{
+	if (o->n_mounts > MOUNT_RECORDS_MAX)
+		return error_rpc(err, RPC_INVALID_ARGUMENT, -E2BIG, "more than %d mounts",
+				 MOUNT_RECORDS_MAX);
+	*ret = (struct mount_records){ .items = arena_alloc(mem, (o->n_mounts + 1) *
+								      sizeof(*ret->items)) };
+	if (!ret->items)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < o->n_mounts; i++) {
+		const Kybernate__Agent__V1__Mount *m = o->mounts[i];
+
+		if (!*m->destination || !*m->kind || !*m->type || !*m->root)
+			return error_rpc(err, RPC_INVALID_ARGUMENT, -EINVAL,
+					 "a mount without destination, kind, type or root");
+		ret->items[ret->n++] = (struct mount_record){
+			.destination = m->destination,
+			.kind = m->kind,
+			.type = m->type,
+			.root = m->root,
+			.source = *m->source ? m->source : NULL,
+			.size = m->size,
+			.external = m->external,
+			.configured = m->configured,
+			.in_root = m->in_root,
+		};
+	}
+	return 0;
+}
+
+size_t convert_mounts(const struct mount_record *mounts, size_t n, struct arena *mem,
+		      Kybernate__Agent__V1__Mount ***ret)
+{
+	Kybernate__Agent__V1__Mount *m = arena_alloc(mem, (n + 1) * sizeof(*m));
+
+	*ret = arena_alloc(mem, (n + 1) * sizeof(**ret));
+	if (!m || !*ret) {
+		*ret = NULL;
+		return 0;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct mount_record *r = &mounts[i];
+
+		kybernate__agent__v1__mount__init(&m[i]);
+		m[i].destination = (char *)r->destination;
+		m[i].kind = (char *)r->kind;
+		m[i].type = (char *)r->type;
+		m[i].root = (char *)r->root;
+		m[i].source = (char *)(r->source ? r->source : "");
+		m[i].size = r->size;
+		m[i].external = r->external;
+		m[i].configured = r->configured;
+		m[i].in_root = r->in_root;
+		(*ret)[i] = &m[i];
+	}
+	return n;
+}
+
 int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
 			       struct operation_request *ret, struct arena *mem,
 			       struct error *err)
@@ -218,6 +279,8 @@ int convert_checkpoint_request(const Kybernate__Agent__V1__CheckpointRequest *m,
 		r = check_task(&req, err);
 	if (r == 0)
 		r = take_held(&o->held, mem, &req.held, err);
+	if (r == 0)
+		r = take_mounts(o, mem, &req.mounts, err);
 	if (r == 0)
 		*ret = req;
 	return r;

@@ -23,6 +23,10 @@ int convert_suspend_request(const Kybernate__Agent__V1__SuspendRequest *m,
 int convert_restore_request(const Kybernate__Agent__V1__RestoreRequest *m,
 			    struct operation_request *ret, struct error *err);
 
+/* The mounts that were kept with a checkpoint. *ret points into mem; NULL when out of memory. */
+size_t convert_mounts(const struct mount_record *mounts, size_t n, struct arena *mem,
+		      Kybernate__Agent__V1__Mount ***ret);
+
 /* What op's processes hold, for the shim to keep. Returns 0 or -ENOMEM. */
 int convert_make_held(const struct operation *op, struct arena *mem, ProtobufCBinaryData *ret);
 

@@ -8,6 +8,8 @@
 
 #include "agent/agent.h"
 #include "agent/convert.h"
+#include "agent/kubelet.h"
+#include "agent/seat.h"
 #include "api/containerd/services.pb-c.h"
 #include "api/containerd/task.pb-c.h"
 #include "base/path.h"
@@ -23,7 +25,11 @@
 struct doctor {
 	struct agent *agent;
 	struct grpc_call *call;
-	struct containerd_call version, task;
+	struct containerd_call version, task, record;
+	struct kubelet_call kubelet;
+	pid_t pid;             /* of the container */
+	struct seat seat;
+	struct error seat_err; /* code 0 = none so far */
 	struct cgroup cgroup; /* of the container */
 	struct gpu_group *group;
 	struct arena mem;
@@ -115,6 +121,9 @@ static void doctor_free(struct doctor *d)
 {
 	containerd_call_done(&d->version);
 	containerd_call_done(&d->task);
+	containerd_call_done(&d->record);
+	kubelet_call_done(&d->kubelet);
+	seat_done(&d->seat);
 	gpu_group_free(d->group);
 	cgroup_close(&d->cgroup);
 	arena_done(&d->mem);
@@ -157,15 +166,38 @@ static void add_cuda(struct doctor *d, int r, const struct error *err)
 	add(d, "CUDA", REASON_NONE, text);
 }
 
+/* The seat by the specification, by the node's table, by kubelet, and by what is really in use. */
+static void add_seat(struct doctor *d)
+{
+	struct error err = d->seat_err;
+	int r = err.code;
+	char text[512];
+
+	if (r == 0)
+		r = preflight_seat(&d->agent->node, &d->seat.req, &err);
+	if (r == 0 && d->cgroup.host)
+		r = preflight_pod(&d->seat.req, &d->cgroup, &err);
+	if (r == 0 && d->group)
+		r = preflight_gpus(&d->agent->node, &d->seat.req, d->group, &err);
+	if (r < 0) {
+		add(d, "seat", err.reason ? err.reason : REASON_INTERNAL, error_text(&err));
+		return;
+	}
+	seat_describe(&d->seat, text, sizeof(text));
+	add(d, "seat", REASON_NONE, text);
+}
+
 /* Everything that a checkpoint of this container would look at before it begins. */
 static void surveyed(void *data, int r, const struct error *err)
 {
 	struct doctor *d = data;
 	const struct survey s = { .cgroup = &d->cgroup,
 				  .group = d->group,
-				  .store = d->agent->store };
+				  .store = d->agent->store,
+				  .worker = d->agent->worker };
 	char found[512];
 
+	add_seat(d);
 	if (d->group)
 		add_cuda(d, r, err);
 	for (unsigned int i = 0; i < SURVEY_COUNT; i++) {
@@ -181,11 +213,12 @@ static void surveyed(void *data, int r, const struct error *err)
 	answer(d);
 }
 
-static void check_container(struct doctor *d, pid_t pid)
+static void check_container(struct doctor *d)
 {
 	struct error err = ERROR_NULL;
 
-	if (cgroup_open_pid(&d->cgroup, &d->agent->cgroups, pid, &err) < 0) {
+	if (cgroup_open_pid(&d->cgroup, &d->agent->cgroups, d->pid, &err) < 0) {
+		add_seat(d);
 		add(d, "container's cgroup", REASON_CONTAINER_MISSING, error_text(&err));
 		answer(d);
 		return;
@@ -196,6 +229,48 @@ static void check_container(struct doctor *d, pid_t pid)
 		surveyed(d, 0, &err);
 	else
 		gpu_group_survey(d->group, time_now() + LOOK_MAX, surveyed, d);
+}
+
+/* One that is being restarted holds nobody up, as in an operation. */
+static void kubelet_known(struct kubelet_call *call, int r, const struct error *err)
+{
+	struct doctor *d = container_of(call, struct doctor, kubelet);
+
+	if (r == -ENOENT)
+		d->seat_err = *err;
+	d->seat.req.pod_gpus = call->gpus;
+	d->seat.req.n_pod_gpus = call->n_gpus;
+	check_container(d);
+}
+
+static void record_known(struct containerd_call *call, int r, const void *reply,
+			 const struct error *err)
+{
+	struct doctor *d = container_of(call, struct doctor, record);
+	const Svc__ContainerMessage *m = reply;
+	const struct operation_request *req = &d->seat.req;
+
+	if (r < 0) {
+		d->seat_err = *err;
+		d->seat_err.reason = REASON_CONTAINERD_FAILED;
+	} else if (seat_read(m->container, d->pid, &d->seat, &d->seat_err) == 0 && req->gpu &&
+		   *req->pod_name && *req->container_name && kubelet_here(d->agent->kubelet) &&
+		   kubelet_ask(d->agent->kubelet, &d->kubelet, req->pod_namespace, req->pod_name,
+			       req->container_name, kubelet_known, &d->seat_err) == 0) {
+		return;
+	}
+	check_container(d);
+}
+
+static void ask_for_record(struct doctor *d)
+{
+	Svc__ContainerRequest request = SVC__CONTAINER_REQUEST__INIT;
+
+	request.id = d->id;
+	if (containerd_call(d->agent->containerd, &d->record, d->ns, NULL, CTD_CONTAINERS "Get",
+			    &request.base, &svc__container_message__descriptor,
+			    time_now() + LOOK_MAX, record_known, &d->seat_err) < 0)
+		check_container(d);
 }
 
 static void task_known(struct containerd_call *call, int r, const void *reply,
@@ -222,8 +297,9 @@ static void task_known(struct containerd_call *call, int r, const void *reply,
 	    text);
 	add(d, "operation", op ? REASON_BUSY : REASON_NONE,
 	    op ? "an operation on this container is under way" : "none under way");
+	d->pid = (pid_t)m->process->pid;
 	if (d->checks[d->n - 2]->ok)
-		check_container(d, (pid_t)m->process->pid);
+		ask_for_record(d);
 	else
 		answer(d);
 }

@@ -91,96 +91,112 @@ struct reply {
 	bool last;
 };
 
-static void send_checkpoint(struct stream *s, const struct operation *op, const struct reply *what)
-{
-	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
-	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
-	pb_error error;
-	pb_progress progress;
+/* What all replies have in common, ready to be sent. */
+struct parts {
+	struct arena mem;
+	Kybernate__Agent__V1__Status status;
+	Kybernate__Agent__V1__Phase phase;
+	Kybernate__Agent__V1__Order order;
+	pb_progress progress, *has_progress;
+	pb_error error, *has_error;
+	pb_phase_time **timeline;
+	size_t n_timeline;
+};
 
-	m.status = (Kybernate__Agent__V1__Status)what->status;
-	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
-	m.order = (Kybernate__Agent__V1__Order)what->order;
+static void parts_init(struct parts *p, const struct operation *op, const struct reply *what)
+{
+	*p = (struct parts){ .mem = ARENA_LIMIT(MEMORY_MAX) };
+	p->status = (Kybernate__Agent__V1__Status)what->status;
+	p->phase = (Kybernate__Agent__V1__Phase)op->phase;
+	p->order = (Kybernate__Agent__V1__Order)what->order;
+	p->has_progress = convert_progress(op, &p->progress);
+	if (what->err)
+		p->has_error = convert_error(what->err, op->failed_phase, op, &p->error);
+	if (what->last)
+		p->n_timeline = convert_timeline(op, &p->mem, &p->timeline);
+}
+
+/* The messages have no type in common. */
+#define SET_PARTS(m, p)                                                                            \
+	do {                                                                                       \
+		(m)->status = (p)->status;                                                         \
+		(m)->phase = (p)->phase;                                                           \
+		(m)->order = (p)->order;                                                           \
+		(m)->progress = (p)->has_progress;                                                 \
+		(m)->error = (p)->has_error;                                                       \
+		(m)->timeline = (p)->timeline;                                                     \
+		(m)->n_timeline = (p)->n_timeline;                                                 \
+	} while (0)
+
+static void send_checkpoint(struct stream *s, const struct operation *op, const struct parts *p)
+{
+	Kybernate__Agent__V1__CheckpointReply m = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
+
+	SET_PARTS(&m, p);
 	m.cuda_done = op->cuda_done;
 	m.criu_done = op->criu_done;
-	m.progress = convert_progress(op, &progress);
 	m.checkpoint_ref = (char *)op->req.ref;
-	if (what->err)
-		m.error = convert_error(what->err, op->failed_phase, op, &error);
-	if (what->order == ORDER_DUMP) {
+	if (m.order == KYBERNATE__AGENT__V1__ORDER__ORDER_DUMP) {
 		m.image_path = (char *)op->image_path;
 		m.work_path = (char *)op->work_path;
 	}
-	if (what->last)
-		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
 	agent_send(s->call, &m.base);
 }
 
-static void send_restore(struct stream *s, const struct operation *op, const struct reply *what)
+static void send_restore(struct stream *s, const struct operation *op, struct parts *p)
 {
-	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	Kybernate__Agent__V1__RestoreReply m = KYBERNATE__AGENT__V1__RESTORE_REPLY__INIT;
-	pb_error error;
-	pb_progress progress;
 
-	m.status = (Kybernate__Agent__V1__Status)what->status;
-	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
-	m.order = (Kybernate__Agent__V1__Order)what->order;
-	m.progress = convert_progress(op, &progress);
-	if (what->err)
-		m.error = convert_error(what->err, op->failed_phase, op, &error);
-	if (what->order == ORDER_RESTORE) {
+	SET_PARTS(&m, p);
+	if (m.order == KYBERNATE__AGENT__V1__ORDER__ORDER_RESTORE) {
 		m.image_path = (char *)op->image_path;
 		m.work_path = (char *)op->work_path;
 		m.runtime_flags = (char **)op->metadata.runtime_flags;
 		m.n_runtime_flags = op->metadata.n_runtime_flags;
+		m.n_mounts = convert_mounts(op->metadata.mounts, op->metadata.n_mounts, &p->mem,
+					    &m.mounts);
+		if (!m.mounts) {
+			agent_fail(s->call, &(struct error){ .code = -ENOMEM,
+							     .text = "out of memory" });
+			return;
+		}
 	}
-	if (what->last)
-		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
 	agent_send(s->call, &m.base);
 }
 
-static void send_suspend(struct stream *s, const struct operation *op, const struct reply *what)
+static void send_suspend(struct stream *s, const struct operation *op, struct parts *p)
 {
-	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MEMORY_MAX);
 	Kybernate__Agent__V1__SuspendReply m = KYBERNATE__AGENT__V1__SUSPEND_REPLY__INIT;
-	pb_error error;
-	pb_progress progress;
 
-	m.status = (Kybernate__Agent__V1__Status)what->status;
-	m.phase = (Kybernate__Agent__V1__Phase)op->phase;
-	m.order = (Kybernate__Agent__V1__Order)what->order;
+	SET_PARTS(&m, p);
 	m.cuda_done = op->cuda_done;
-	m.progress = convert_progress(op, &progress);
-	if (what->err)
-		m.error = convert_error(what->err, op->failed_phase, op, &error);
-	if (what->order == ORDER_FREEZE && op->req.kind == OPERATION_SUSPEND &&
-	    convert_make_held(op, &mem, &m.held) < 0) {
+	if (m.order == KYBERNATE__AGENT__V1__ORDER__ORDER_FREEZE &&
+	    op->req.kind == OPERATION_SUSPEND && convert_make_held(op, &p->mem, &m.held) < 0)
 		agent_fail(s->call, &(struct error){ .code = -ENOMEM, .text = "out of memory" });
-		return;
-	}
-	if (what->last)
-		m.n_timeline = convert_timeline(op, &mem, &m.timeline);
-	agent_send(s->call, &m.base);
+	else
+		agent_send(s->call, &m.base);
 }
 
 static void send_reply(struct operation *op, const struct reply *what)
 {
 	struct stream *s = op->host_data;
+	struct parts parts;
 
 	if (!s->call)
 		return;
+	parts_init(&parts, op, what);
 	switch (op->req.kind) {
 	case OPERATION_CHECKPOINT:
-		send_checkpoint(s, op, what);
+		send_checkpoint(s, op, &parts);
 		break;
 	case OPERATION_SUSPEND:
 	case OPERATION_RESUME:
-		send_suspend(s, op, what);
+		send_suspend(s, op, &parts);
 		break;
 	default:
-		send_restore(s, op, what);
+		send_restore(s, op, &parts);
 	}
+	arena_done(&parts.mem);
 }
 
 /* --- the operation's host ------------------------------------------------------------------- */

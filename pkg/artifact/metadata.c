@@ -12,6 +12,7 @@
 #define WORD_MAX       128 /* versions, names of phases, ids of ours */
 #define TEXT_MAX       512 /* names that others gave */
 #define PROCESS_GPUS   METADATA_GPUS_MAX
+#define MOUNT_TEXT     4095
 #define PID_LIMIT      ((uint64_t)1 << 31)
 
 
@@ -70,6 +71,8 @@ static const struct doc_field process_fields[] = {
 	DOC_FIELD(struct metadata_process, vram_bytes, DOC_NUMBER, DOC_NUMBER_MAX),
 	DOC_ARRAY(struct metadata_process, gpu_uuids, DOC_TEXTS, PROCESS_GPUS,
 		  .text_max = WORD_MAX),
+	DOC_FIELD(struct metadata_process, job, DOC_NUMBER, METADATA_PROCESSES_MAX,
+		  .flags = DOC_OPTIONAL),
 };
 static const struct doc_shape process_shape =
 	SHAPE(struct metadata_process, process_fields, NULL);
@@ -120,6 +123,19 @@ static int check_gpu(const void *object, struct error *err)
 
 static const struct doc_shape gpu_shape = SHAPE(struct metadata_gpu, gpu_fields, check_gpu);
 
+static const struct doc_field mount_fields[] = {
+	DOC_FIELD(struct mount_record, destination, DOC_TEXT, MOUNT_TEXT),
+	DOC_FIELD(struct mount_record, kind, DOC_TEXT, WORD_MAX),
+	DOC_FIELD(struct mount_record, type, DOC_TEXT, WORD_MAX),
+	DOC_FIELD(struct mount_record, root, DOC_TEXT, MOUNT_TEXT),
+	DOC_FIELD(struct mount_record, source, DOC_TEXT, MOUNT_TEXT, .flags = DOC_OPTIONAL),
+	DOC_FIELD(struct mount_record, size, DOC_NUMBER, DOC_NUMBER_MAX, .flags = DOC_OPTIONAL),
+	DOC_FIELD(struct mount_record, external, DOC_FLAG, 0, .flags = DOC_OPTIONAL),
+	DOC_FIELD(struct mount_record, configured, DOC_FLAG, 0, .flags = DOC_OPTIONAL),
+	DOC_FIELD(struct mount_record, in_root, DOC_FLAG, 0, .flags = DOC_OPTIONAL),
+};
+static const struct doc_shape mount_shape = SHAPE(struct mount_record, mount_fields, NULL);
+
 static const struct doc_field phase_fields[] = {
 	DOC_FIELD(struct metadata_phase, name, DOC_TEXT, WORD_MAX),
 	DOC_FIELD(struct metadata_phase, start_us, DOC_NUMBER, DOC_NUMBER_MAX),
@@ -147,6 +163,8 @@ static const struct doc_shape manifest_shape =
 	DOC_FIELD(struct metadata, container, DOC_OBJECT, 0, .shape = (container_is)),             \
 	DOC_FIELD(struct metadata, pod, DOC_OBJECT, 0, .shape = &pod_shape),                       \
 	DOC_FIELD(struct metadata, gpu, DOC_OBJECT, 0, .shape = &gpu_shape),                       \
+	DOC_ARRAY(struct metadata, mounts, DOC_OBJECTS, MOUNT_RECORDS_MAX, .flags = DOC_OPTIONAL,  \
+		  .shape = &mount_shape),                                                          \
 	DOC_FIELD(struct metadata, manifest, DOC_OBJECT, 0, .shape = &manifest_shape)
 
 static const struct doc_field metadata_fields[] = {
@@ -201,7 +219,7 @@ static const struct doc_shape metadata_shape =
 static const struct doc_shape image_shape = SHAPE(struct metadata, image_fields, check_image);
 
 /* Every process with every GPU, each of these with its members, and room for the rest. */
-#define VALUES_MAX (METADATA_PROCESSES_MAX * (PROCESS_GPUS + 8) + 4096)
+#define VALUES_MAX (METADATA_PROCESSES_MAX * (PROCESS_GPUS + 8) + MOUNT_RECORDS_MAX * 10 + 4096)
 
 static const struct doc_format metadata_format = {
 	.family = "kybernate.io/checkpoint/v",

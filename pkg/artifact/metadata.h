@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/mount_record.h"
 
 #define METADATA_PROCESSES_MAX 1024
 #define METADATA_GPUS_MAX      32
@@ -51,6 +52,7 @@ struct metadata_process {
 	uint64_t vram_bytes;
 	const char *const *gpu_uuids; /* each is that of one of the devices */
 	size_t n_gpu_uuids;
+	uint64_t job; /* its checkpoint job's file is cuda-job-N.bin of the image; 0 = none */
 };
 
 struct metadata_device {
@@ -94,6 +96,8 @@ struct metadata {
 	struct metadata_container container;
 	struct metadata_pod pod;
 	struct metadata_gpu gpu;
+	const struct mount_record *mounts; /* beyond what config.json tells */
+	size_t n_mounts;
 	const struct metadata_phase *phases; /* (M) those that had ended when it was sealed */
 	size_t n_phases;
 	uint64_t duration_us;       /* (M) of the operation, up to the sealing */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static int negative(int code)
 {
 	if (code == 0)
@@ -22,6 +24,7 @@ static void append(char *text, const char *s)
 		more = ERROR_TEXT_MAX - 1 - n;
 	memcpy(text + n, s, more);
 	text[n + more] = 0;
+	utf8_mend(text);
 }
 
 __attribute__((format(printf, 5, 0)))
@@ -37,6 +40,7 @@ static int fill(struct error *err, enum rpc_code rpc, enum reason reason, int co
 	err->code = code;
 	err->rpc = rpc;
 	err->reason = reason;
+	utf8_mend(text); /* a runtime's or CRIU's words, or cut off */
 	memcpy(err->text, text, strlen(text) + 1);
 	return code;
 }

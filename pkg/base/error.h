@@ -22,7 +22,7 @@ struct error {
 	int code;           /* negative errno; 0 = no error recorded */
 	enum rpc_code rpc;  /* RPC_OK = not chosen; error_rpc_code() then says RPC_UNKNOWN */
 	enum reason reason; /* REASON_NONE where no GPU operation is concerned */
-	char text[ERROR_TEXT_MAX]; /* one line, no newline at its end; cut when too long */
+	char text[ERROR_TEXT_MAX]; /* one line, no newline at its end; cut when too long; UTF-8 */
 };
 
 #define ERROR_NULL                                                                                 \

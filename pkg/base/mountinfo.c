@@ -30,7 +30,7 @@ int mountinfo_parse(struct bytes line, struct mountinfo *ret)
 	struct bytes id, parent, skip;
 
 	if (bytes_until(&line, ' ', &id) || bytes_until(&line, ' ', &parent) ||
-	    bytes_until(&line, ' ', &skip) || /* major:minor */
+	    bytes_until(&line, ' ', &m.dev) ||
 	    bytes_until(&line, ' ', &m.root) || bytes_until(&line, ' ', &m.point) ||
 	    bytes_until(&line, ' ', &skip)) /* options of the mount */
 		return -EBADMSG;

@@ -15,6 +15,7 @@
 /* All views are borrowed and still escaped: see mountinfo_unescape(). */
 struct mountinfo {
 	uint64_t id, parent;
+	struct bytes dev;   /* of the file system, "MAJOR:MINOR" */
 	struct bytes root;  /* of the mount within its file system */
 	struct bytes point; /* where it is mounted */
 	struct bytes type, source;

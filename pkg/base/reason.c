@@ -60,3 +60,25 @@ enum reason reason_from_name(const char *name)
 			return rows[i].reason;
 	return REASON_NONE;
 }
+
+const char *reason_in_text(const char *text, enum reason *ret)
+{
+	char name[REASON_NAME_MAX];
+	const char *end;
+
+	for (; (end = strstr(text, ": ")); text = end + 2) {
+		size_t n = (size_t)(end - text);
+		enum reason reason;
+
+		if (n >= sizeof(name))
+			continue;
+		memcpy(name, text, n);
+		name[n] = '\0';
+		reason = reason_from_name(name);
+		if (reason != REASON_NONE) {
+			*ret = reason;
+			return end + 2;
+		}
+	}
+	return NULL;
+}

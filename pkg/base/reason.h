@@ -132,13 +132,19 @@
 	X(INTERNAL, 40, false, "a bug in kybernate", "please report it with the agent's log")      \
 	X(CUDA_QUERY_FAILED, 41, true,                                                             \
 	  "the driver did not tell the CUDA state of a process",                                   \
-	  "the message names the process and the driver's error")
+	  "the message names the process and the driver's error")                                  \
+	X(MOUNT_MISMATCH, 42, false,                                                               \
+	  "a mount that the container had at its checkpoint has no counterpart here",              \
+	  "install the same driver and toolkit here, or give the new container the mount named in " \
+	  "the message")
 
 enum reason {
 #define X(name, number, transient, what, todo) REASON_##name = (number),
 	REASON_TABLE(X)
 #undef X
 };
+
+#define REASON_NAME_MAX 32 /* with the NUL */
 
 /* "LOCK_TIMEOUT" and so on; "REASON_?" for a number not in the table. Never NULL. */
 const char *reason_name(enum reason reason);
@@ -149,5 +155,12 @@ const char *reason_advice(enum reason reason);
 bool reason_is_transient(enum reason reason);
 /* The reason named name, or REASON_NONE. */
 enum reason reason_from_name(const char *name);
+/*
+ * The first "NAME: " in a text, NAME being a reason other than NONE, at its beginning or behind
+ * another ": ": the form in which a reason crosses an API that knows texts only, with whatever was
+ * put in front of it on the way ("failed to create shim task: SEAT_MISMATCH: ..."). Returns what
+ * follows it, in text, and sets *ret; NULL when there is none.
+ */
+const char *reason_in_text(const char *text, enum reason *ret);
 
 #endif

@@ -30,6 +30,7 @@ static void lines(void **state)
 	assert_int_equal(mountinfo_parse(text_of("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - "
 						 "ext3 /dev/root rw,errors=continue"), &m), 0);
 	assert_true(m.id == 36 && m.parent == 35);
+	is(m.dev, "98:0");
 	is(m.root, "/mnt1");
 	is(m.point, "/mnt2");
 	is(m.type, "ext3");

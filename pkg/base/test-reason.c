@@ -53,12 +53,54 @@ static void unknown(void **state)
 	assert_false(reason_is_transient(REASON_MIG));
 }
 
+static void in_a_text(void **state)
+{
+	static const struct {
+		const char *text, *rest;
+		enum reason reason;
+	} cases[] = {
+		{ "SEAT_MISMATCH: no seat: not found", "no seat: not found", REASON_SEAT_MISMATCH },
+		{ "failed to create shim task: MIG: TIMEOUT: x", "TIMEOUT: x", REASON_MIG },
+		{ "x: NONE: y: MIG: z", "z", REASON_MIG },
+		{ "MIG: ", "", REASON_MIG },
+		{ "the MIG: z", NULL, REASON_NONE },
+		{ "MIG:z", NULL, REASON_NONE },
+		{ "MIG", NULL, REASON_NONE },
+		{ "", NULL, REASON_NONE },
+		{ ": : ", NULL, REASON_NONE },
+	};
+	char text[400];
+	enum reason reason;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *rest;
+
+		reason = REASON_NONE;
+		rest = reason_in_text(cases[i].text, &reason);
+		assert_int_equal(reason, cases[i].reason);
+		assert_int_equal(rest != NULL, cases[i].rest != NULL);
+		if (rest)
+			assert_string_equal(rest, cases[i].rest);
+	}
+	/* A word longer than any name, and every name there is. */
+	memset(text, 'A', sizeof(text));
+	memcpy(text + sizeof(text) - 8, ": MIG: ", 8);
+	assert_non_null(reason_in_text(text, &reason));
+	for (size_t i = 1; i < ARRAY_SIZE(all); i++) {
+		(void)snprintf(text, sizeof(text), "%s: x", reason_name(all[i]));
+		assert_non_null(reason_in_text(text, &reason));
+		assert_int_equal(reason, all[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(equal_to_the_wire),
 		cmocka_unit_test(every_row),
 		cmocka_unit_test(unknown),
+		cmocka_unit_test(in_a_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

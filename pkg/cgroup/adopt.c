@@ -67,9 +67,17 @@ static void remove_empty(int parent, const char *name, unsigned int depth)
 	(void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-static bool same_path(const char *a, const char *b)
+/* path is top, or below it: a container may have cgroups of its own in the one it was given. */
+static bool is_in(const char *path, const char *top)
 {
-	return strcmp(a + strspn(a, "/"), b + strspn(b, "/")) == 0;
+	size_t n;
+
+	path += strspn(path, "/");
+	top += strspn(top, "/");
+	n = strlen(top);
+	while (n > 0 && top[n - 1] == '/')
+		n--;
+	return strncmp(path, top, n) == 0 && (path[n] == '/' || !path[n] || n == 0);
 }
 
 int adopt_processes(const struct cgroup_host *host, pid_t init, const char *to, struct error *err)
@@ -87,7 +95,7 @@ int adopt_processes(const struct cgroup_host *host, pid_t init, const char *to, 
 		return join_cgroup(host, to, init, err);
 	if (r < 0)
 		return r;
-	if (same_path(from.path[0], to)) {
+	if (is_in(from.path[0], to)) {
 		cgroup_close(&from);
 		return 0;
 	}

@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include "cgroup/join.h"
 #include "cgroup/testbed.h"
 
 static void in_other_namespace(void)
@@ -24,6 +25,28 @@ static bool is_in(const struct bed *b, pid_t pid)
 
 	cgroup_pids_free(&pids);
 	return has;
+}
+
+/* What a container makes in its own cgroup is left as it is. */
+static void stays_below(const struct bed *b, pid_t init)
+{
+	char path[PATH_MAX], below[PATH_MAX];
+	struct error err = ERROR_NULL;
+	struct cgroup cg = { 0 };
+
+	assert_int_equal(PATH_PRINTF(path, "%s%s/init.scope", b->host.root, b->name), 0);
+	assert_int_equal(mkdir(path, 0755), 0);
+	assert_int_equal(PATH_PRINTF(below, "%s/init.scope", b->name), 0);
+	assert_int_equal(join_cgroup(&b->host, below, init, &err), 0);
+	assert_int_equal(adopt_processes(&b->host, init, b->name, &err), 0);
+	assert_int_equal(cgroup_open_pid(&cg, &b->host, init, &err), 0);
+	assert_string_equal(cg.path[0], below);
+	cgroup_close(&cg);
+	/* A name that begins the same is another cgroup's. */
+	*strrchr(below, '.') = 0;
+	assert_int_equal(adopt_processes(&b->host, init, below, &err), -ENOENT);
+	assert_int_equal(join_cgroup(&b->host, b->name, init, &err), 0);
+	assert_int_equal(rmdir(path), 0);
 }
 
 /* Processes of its namespace move, from cgroups below as well; the empty folder goes. */
@@ -53,6 +76,7 @@ static void all_move(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 	/* It is there: nothing to do. */
 	assert_int_equal(adopt_processes(&from.host, init, to.name, &err), 0);
+	stays_below(&to, init);
 	bed_end_children(&from);
 	bed_close(&to);
 	bed_close(&from);

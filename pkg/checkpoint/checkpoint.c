@@ -20,6 +20,7 @@
 #include "base/path.h"
 #include "checkpoint/describe.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/jobfile.h"
 #include "checkpoint/survey.h"
 
 static bool has_gpu(const struct operation *op)
@@ -155,9 +156,16 @@ static int undo_dump(struct flow *f, struct error *err)
 static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
+	int r;
 
 	slot_release(&op->slot);
 	op->criu_done = true;
+	if (op->group)
+		gpu_group_find_apart(op->group, op->req.task_pid);
+	/* As they are now: the processes' restore changes them, and the image is sealed after it. */
+	r = op->group ? jobfile_save(op->group, op->image_path, err) : 0;
+	if (r < 0)
+		return r;
 	if (op->work.fd < 0 || !op->host->rootfs)
 		return 0; /* containerd's client saves them by itself */
 	return op->host->rootfs(op, err);
@@ -435,8 +443,22 @@ static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
 						.observe = operation_observe,
 						.done = dumped };
 
+/* Of a dump that an agent before us has ordered; without them the image would be good for nothing,
+ * and is not sealed. */
+static void keep_jobs(struct operation *op)
+{
+	struct error err = ERROR_NULL;
+
+	if (op->revival && op->group && !op->sealed &&
+	    jobfile_save(op->group, op->image_path, &err) < 0)
+		op->canceled = err;
+}
+
 void checkpoint_goes_on(struct operation *op)
 {
+	if (op->group && op->revival && !op->sealed) /* it stands still yet */
+		gpu_group_find_apart(op->group, op->req.task_pid);
+	keep_jobs(op);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
 		return;

@@ -42,6 +42,7 @@ static int describe_process(const struct operation *op, const struct gpu_member 
 		.vram_bytes = m->vram_bytes == GPU_BYTES_UNKNOWN ? 0 : m->vram_bytes,
 		.gpu_uuids = uuids,
 		.n_gpu_uuids = n,
+		.job = m->job,
 	};
 	return 0;
 }
@@ -69,7 +70,7 @@ static int describe_gpu(const struct operation *op, struct arena *mem, struct me
 		const struct gpu_member *m = gpu_group_member(op->group, i);
 		int r;
 
-		if (m->gone)
+		if (m->gone || m->apart)
 			continue;
 		r = describe_process(op, m, mem, &processes[ret->n_processes++]);
 		if (r < 0)
@@ -127,6 +128,8 @@ int describe_checkpoint(const struct operation *op, struct arena *mem, struct me
 		.runtime_flags = req->runtime_flags,
 		.n_runtime_flags = req->n_runtime_flags,
 		.exited = req->exit,
+		.mounts = req->mounts.items,
+		.n_mounts = req->mounts.n,
 		.container = { .id = req->container_id,
 			       .containerd_namespace = or_null(req->ns),
 			       .name = or_null(req->container_name),

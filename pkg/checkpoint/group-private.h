@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by group.c and group_recover.c: passes of driver calls over the members of a group. */
+/* Shared by group*.c: passes of driver calls over the members of a group, and who these are. */
 #ifndef KYB_CHECKPOINT_GROUP_PRIVATE_H
 #define KYB_CHECKPOINT_GROUP_PRIVATE_H
 
@@ -49,6 +49,11 @@ struct gpu_group {
 	struct error err;   /* the first failure; code 0 = none */
 	size_t pending;     /* driver calls open */
 	void (*next)(struct gpu_group *g);
+	/* A pass that takes one after the other. */
+	enum gpu_op turn_op;
+	bool (*turn_wants)(const struct gpu_member *m);
+	void (*turn_next)(struct gpu_group *g);
+	struct member *turn; /* whose it is */
 	struct timer timer; /* begins, pauses */
 	size_t n_before;    /* members before a discovery */
 	unsigned int discoveries;
@@ -70,6 +75,8 @@ void group_begin(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void
 		 void (*first)(struct gpu_group *g));
 /* Calls next() from the loop, when the calls begun have ended or there are none. */
 void group_then(struct gpu_group *g, void (*next)(struct gpu_group *g));
+/* One of the pending driver calls has ended. */
+void group_one_less(struct gpu_group *g);
 /* The call is over: done(). */
 void group_finish(struct gpu_group *g);
 
@@ -77,7 +84,8 @@ void group_finish(struct gpu_group *g);
 void group_note(struct gpu_group *g, const struct error *err);
 bool group_failed(const struct gpu_group *g);
 
-/* One driver call for each member that is to have it, all at the same time; then next(). */
+/* One driver call for each member that is to have it, all at the same time (but for jobs); then
+ * next(). */
 void group_pass(struct gpu_group *g, enum gpu_op op, group_wants which,
 		void (*next)(struct gpu_group *g));
 /* Are all that live in the state wanted? Else notes which one is not. */
@@ -86,5 +94,8 @@ bool group_all_in(struct gpu_group *g, unsigned int state);
 struct member *group_find(const struct gpu_group *g, pid_t pid, uint64_t start_time);
 /* Looks for CUDA processes that are not members yet; they become so. Then next(). */
 void group_discover(struct gpu_group *g, void (*next)(struct gpu_group *g));
+void group_forget_candidates(struct gpu_group *g);
+/* Asks what each member holds. Then next(). */
+void group_measure(struct gpu_group *g, void (*next)(struct gpu_group *g));
 
 #endif

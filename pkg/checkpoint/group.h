@@ -7,6 +7,10 @@
  *
  * Nothing is believed because a call said so: after each step the driver is asked for the state
  * of every process.
+ *
+ * All members are worked on at the same time. But where one is in a checkpoint job, which the driver
+ * wants so, one after the other, in the order of their numbers in the container: the same at a
+ * checkpoint and at its restore.
  */
 #ifndef KYB_CHECKPOINT_GROUP_H
 #define KYB_CHECKPOINT_GROUP_H
@@ -31,8 +35,10 @@ struct gpu_member {
 	char name[16];
 	unsigned int state;  /* enum cuda_state as last read */
 	bool gone;           /* it has exited */
+	bool apart;          /* it is not below the container's init, so CRIU does not dump it */
 	uint64_t vram_bytes; /* before it was saved; GPU_BYTES_UNKNOWN without NVML */
 	uint32_t devices;    /* bit i: device i of gpu_group_memory() */
+	unsigned int job;    /* 0 = in no checkpoint job; jobfile.h. From 1 when that is saved */
 };
 
 /*
@@ -120,8 +126,11 @@ void gpu_group_look(struct gpu_group *g, nsec_t deadline, gpu_group_done done, v
  * and done() follows. Harmless when there is none. */
 void gpu_group_cancel(struct gpu_group *g);
 
+void gpu_group_set_job(struct gpu_group *g, size_t i, unsigned int job);
 size_t gpu_group_size(const struct gpu_group *g);
 const struct gpu_member *gpu_group_member(const struct gpu_group *g, size_t i);
+/* Which of them are apart? While they stand still; init is the container's, on the host. */
+void gpu_group_find_apart(struct gpu_group *g, pid_t init);
 /* What NVML said before the save; n_devices 0 when it was not asked or is not there. */
 const struct gpu_memory *gpu_group_memory(const struct gpu_group *g);
 /* Known GPU memory of all members together. */

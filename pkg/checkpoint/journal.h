@@ -39,7 +39,7 @@ struct journal_device {
 
 /* Strings are NULL where there is none, but for kind, phase, ns and container_id. */
 struct journal_record {
-	const char *kind;  /* "checkpoint", "suspend" */
+	const char *kind;  /* "checkpoint", "suspend", "resume" */
 	const char *phase; /* that was about to begin */
 	const char *ns, *container_id, *pod_uid, *ref, *boot;
 	uint64_t task_pid, task_start;

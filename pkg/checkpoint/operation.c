@@ -110,6 +110,28 @@ static const struct gpu_held *copy_held(struct arena *mem, const struct gpu_held
 	return c;
 }
 
+static struct mount_records copy_mounts(struct arena *mem, const struct mount_records *from,
+					bool *failed)
+{
+	struct mount_records c = { arena_alloc(mem, (from->n + 1) * sizeof(*c.items)), from->n };
+
+	if (!c.items) {
+		*failed = true;
+		return (struct mount_records){ 0 };
+	}
+	for (size_t i = 0; i < c.n; i++) {
+		struct mount_record *m = &c.items[i];
+
+		*m = from->items[i];
+		m->destination = copy(mem, m->destination, failed);
+		m->kind = copy(mem, m->kind, failed);
+		m->type = copy(mem, m->type, failed);
+		m->root = copy(mem, m->root, failed);
+		m->source = m->source ? copy(mem, m->source, failed) : NULL;
+	}
+	return c;
+}
+
 static int copy_request(struct operation *op, const struct operation_request *req)
 {
 	static const size_t strings[] = {
@@ -137,6 +159,7 @@ static int copy_request(struct operation *op, const struct operation_request *re
 	if (req->held)
 		to->held = copy_held(&op->mem, req->held, &failed);
 	to->runtime_flags = copy_list(&op->mem, req->runtime_flags, req->n_runtime_flags, &failed);
+	to->mounts = copy_mounts(&op->mem, &req->mounts, &failed);
 	return failed ? -ENOMEM : 0;
 }
 
@@ -289,7 +312,9 @@ void operation_abort_order(struct operation *op)
 
 bool operation_shim_lives(const struct operation *op)
 {
-	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start;
+	/* Whoever has to reap it may take a while. */
+	return op->shim_start && start_of(op->req.shim_pid) == op->shim_start &&
+	       !procfs_zombie(op->req.shim_pid);
 }
 
 void operation_order_done(struct operation *op, enum order order, int r, const struct error *err,

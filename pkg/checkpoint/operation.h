@@ -16,6 +16,7 @@
 #include "artifact/store.h"
 #include "base/arena.h"
 #include "base/backoff.h"
+#include "base/mount_record.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/freezer.h"
 #include "checkpoint/group.h"
@@ -135,6 +136,7 @@ struct operation_request {
 	const char *ref;                    /* in the store; "" = image_path */
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
+	struct mount_records mounts; /* to be kept with it */
 	/* What is known from elsewhere (containerd) about the container, for the description. */
 	const char *image, *image_digest, *snapshotter, *parent_chain_id, *runtime_type;
 };

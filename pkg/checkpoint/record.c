@@ -12,12 +12,10 @@
 
 #define MEMORY_MAX ((size_t)1 << 20)
 
-/*
- * Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. Nor
- * of a resume: what has not come back can be resumed again, from wherever it is.
- */
+/* Nothing of a restore is worth keeping: what is half restored is ended, the checkpoint stays. */
 static const char *const kinds[] = { [OPERATION_CHECKPOINT] = "checkpoint",
-				     [OPERATION_SUSPEND] = "suspend" };
+				     [OPERATION_SUSPEND] = "suspend",
+				     [OPERATION_RESUME] = "resume" };
 
 static const char *or_null(const char *s)
 {

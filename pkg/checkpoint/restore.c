@@ -19,6 +19,7 @@
 #include "base/path.h"
 #include "checkpoint/fit.h"
 #include "checkpoint/gpu_steps.h"
+#include "checkpoint/jobfile.h"
 #include "checkpoint/prepared.h"
 
 /* --- preflight ------------------------------------------------------------------------------ */
@@ -194,6 +195,8 @@ static void looked(void *data, int r, const struct error *err)
 
 	if (r == 0)
 		r = fit_processes(op, &mine);
+	if (r == 0)
+		r = jobfile_restore(op->group, &op->metadata.gpu, op->image_path, &mine);
 	if (r < 0) {
 		flow_resume(&op->flow, r, mine.code ? &mine : err);
 		return;

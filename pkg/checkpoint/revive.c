@@ -193,12 +193,22 @@ static void thawed(struct operation *op, int r, const struct error *err)
 	bring_back(op);
 }
 
+/* It is suspended, and stays so. */
+static bool stays_held(const struct operation *op)
+{
+	struct freezer_state state;
+
+	if (!op->revived_held || op->req.kind != OPERATION_RESUME || operation_shim_lives(op))
+		return op->revived_held;
+	return !op->cgroup.host || freezer_state(&op->cgroup, &state, NULL) < 0 || state.self;
+}
+
 static int undo_gpu(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
 
 	(void)err;
-	if (op->revived_held)
+	if (stays_held(op))
 		return 0;
 	if (op->cgroup.host)
 		operation_thaw(op, thawed);
@@ -330,10 +340,17 @@ static int know_processes(struct operation *op, const struct journal_record *rec
 	return r;
 }
 
+static enum operation_kind kind_of(const struct journal_record *rec)
+{
+	return strcmp(rec->kind, "resume") == 0	   ? OPERATION_RESUME
+	       : strcmp(rec->kind, "suspend") == 0 ? OPERATION_SUSPEND
+						   : OPERATION_CHECKPOINT;
+}
+
 static int revive(struct node *node, const struct journal_record *rec)
 {
 	struct operation_request req = {
-		.kind = OPERATION_CHECKPOINT,
+		.kind = kind_of(rec),
 		.container_id = rec->container_id,
 		.ns = rec->ns,
 		.pod_uid = rec->pod_uid,
@@ -354,8 +371,8 @@ static int revive(struct node *node, const struct journal_record *rec)
 		return r;
 	}
 	(void)snprintf(rv->phase, sizeof(rv->phase), "%s", rec->phase);
-	/* The shim of a suspend has undone its half by itself. */
-	rv->alone = rec->degraded || strcmp(rec->kind, "checkpoint") != 0;
+	/* The shim of a suspend or resume has undone its half by itself. */
+	rv->alone = rec->degraded || req.kind != OPERATION_CHECKPOINT;
 	rv->dumping = rec->dumping;
 	op->revival = rv;
 	op->host_lost = true;

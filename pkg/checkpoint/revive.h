@@ -9,8 +9,13 @@
  *	  is RUNNING again, whatever state it is found in. What is in the store unsealed goes.
  *
  * When the shim does not come, because it has died too or has given up, the same is done without
- * it. A checkpoint into the store is always taken back, unless it is sealed: the operator's call
- * that asked for it, and knew what belongs into it, has died with the agent.
+ * it. A resume needs nothing as long as its shim lives, which has paused the container again: it can
+ * be resumed from wherever it is. Without a shim nobody ever will, and what runs is brought back.
+ *
+ * A checkpoint into the store is always taken back, unless it is sealed, even when its images are
+ * whole: the operator's call that asked for it, and knew what belongs into it, has died with the
+ * agent, so he has been told that it failed. Sealed all the same it would be a checkpoint, or with
+ * exit the end of a container, that nobody expects any more. He asks again.
  */
 #ifndef KYB_CHECKPOINT_REVIVE_H
 #define KYB_CHECKPOINT_REVIVE_H

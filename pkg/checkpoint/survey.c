@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #include "base/fd.h"
 #include "cgroup/room.h"
+#include "checkpoint/jobfile.h"
+#include "gpu/capability.h"
 #include "proc/procfs.h"
 
 #define MEMINFO_MAX ((size_t)64 << 10)
@@ -232,6 +235,34 @@ static int check_store(const struct survey *s, char *found, size_t size, struct 
 			    where, space >> 20, need >> 20);
 }
 
+/* --- checkpoint jobs ------------------------------------------------------------------------ */
+
+static int check_jobs(const struct survey *s, char *found, size_t size, struct error *err)
+{
+	const struct gpu_hello *hello = s->worker ? gpu_worker_info(s->worker) : NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; s->group && i < gpu_group_size(s->group); i++) {
+		const struct gpu_member *m = gpu_group_member(s->group, i);
+		_cleanup_close_ int fd = -1;
+
+		if (m->gone || !m->job)
+			continue;
+		n++;
+		if (!hello || !(hello->caps & GPU_CAP_IPC_JOB))
+			return error_reason(err, REASON_DRIVER_TOO_OLD, -EOPNOTSUPP,
+					    "process %d (%s) was started under a checkpoint job, which "
+					    "drivers can save from branch 610 on; here is %s",
+					    m->pid, m->name,
+					    hello ? hello->driver_version : "none that is known");
+		fd = jobfile_open(m->pid, O_RDWR, err);
+		if (fd < 0 && kill(m->pid, 0) == 0)
+			return fd;
+	}
+	(void)snprintf(found, size, "%zu processes under a checkpoint job", n);
+	return 0;
+}
+
 /* --- all ------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -242,6 +273,7 @@ static const struct {
 	[SURVEY_LIMIT] = { "memory limit", check_limit },
 	[SURVEY_HOST] = { "host memory", check_host },
 	[SURVEY_STORE] = { "room for images", check_store },
+	[SURVEY_JOBS] = { "checkpoint jobs", check_jobs },
 };
 
 const char *survey_name(enum survey_check check)
@@ -263,13 +295,14 @@ static int check_operation(struct operation *op, struct error *err)
 	const struct survey s = { .cgroup = &op->cgroup,
 				  .group = op->group,
 				  .image_path = *op->req.ref ? NULL : op->req.image_path,
-				  .store = op->node->store };
+				  .store = op->node->store,
+				  .worker = op->node->worker };
 	bool dump = op->req.kind == OPERATION_CHECKPOINT;
 	char found[512];
 	int r = op->group ? preflight_gpus(op->node, &op->req, op->group, err) : 0;
 
 	for (unsigned int i = 0; r == 0 && i < SURVEY_COUNT; i++)
-		if (dump || i == SURVEY_LIMIT || i == SURVEY_HOST)
+		if (dump || i == SURVEY_LIMIT || i == SURVEY_HOST || i == SURVEY_JOBS)
 			r = survey_one(&s, (enum survey_check)i, found, sizeof(found), err);
 	return r;
 }

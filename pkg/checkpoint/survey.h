@@ -14,6 +14,7 @@ enum survey_check {
 	SURVEY_LIMIT,     /* the memory limit against what is to come from the GPU */
 	SURVEY_HOST,      /* the node's memory likewise */
 	SURVEY_STORE,     /* the images' file system */
+	SURVEY_JOBS,      /* checkpoint jobs: can the driver save them, are their files there? */
 	SURVEY_COUNT,
 };
 
@@ -23,6 +24,7 @@ struct survey {
 	const struct gpu_group *group; /* NULL = no CUDA */
 	const char *image_path;        /* NULL = the store; its file system counts */
 	const struct store *store;
+	const struct gpu_worker *worker;
 };
 
 /* "descriptors", "memory limit", ... as doctor prints them. */
@@ -31,7 +33,7 @@ const char *survey_name(enum survey_check check);
 /*
  * Makes one check; blocks for as long as a look into /proc takes. found: what was found, for a
  * person, on success too. Returns 0 or negative with err: IO_URING, LEFTOVER_DEVICE_FD, MEM_LIMIT,
- * STORE_FULL.
+ * STORE_FULL, DRIVER_TOO_OLD.
  */
 int survey_one(const struct survey *s, enum survey_check check, char *found, size_t found_size,
 	       struct error *err);
@@ -42,7 +44,7 @@ int survey_released(const struct gpu_group *group, struct error *err);
 
 /*
  * The step of an operation: finds the CUDA processes and what they hold, then checks; before a dump
- * all, else the memory. Returns FLOW_WAIT and flow_resume() follows, or as a step's run() does.
+ * all, else memory and jobs. Returns FLOW_WAIT and flow_resume() follows, or as a step's run() does.
  */
 int survey_operation(struct operation *op, struct error *err);
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "checkpoint/fake-worker.h"
@@ -182,6 +183,54 @@ static void processes_without_cuda_are_left_alone(void **state)
 	assert_int_equal(gpu_group_member(f->group, 1)->pid, FAKE_PID + 3);
 	assert_null(gpu_group_member(f->group, 2));
 	assert_int_equal(recover(f), 0);
+}
+
+static void alone(struct fake_worker *w, unsigned int op, const struct fake_process *p)
+{
+	for (size_t i = 0; i < w->n && op != GPU_OP_PROBE; i++)
+		assert_true(&w->procs[i] == p || !w->procs[i].busy);
+}
+
+/* A checkpoint job: the driver takes its processes one after the other. */
+static void a_job_is_taken_in_turns(void **state)
+{
+	struct fixture *f = *state;
+
+	fresh(f, 8);
+	gpu_group_discover(f->group, time_now() + TIME, done, f);
+	assert_int_equal(result(f), 0);
+	gpu_group_set_job(f->group, 3, 1);
+	assert_int_equal(gpu_group_member(f->group, 3)->job, 1);
+	f->worker.ended = alone;
+	for (int i = 0; i < 2; i++) {
+		f->worker.backwards = i;
+		assert_int_equal(lock(f), 0);
+		all_are(f, CUDA_STATE_LOCKED);
+		assert_int_equal(save(f), 0);
+		all_are(f, CUDA_STATE_CHECKPOINTED);
+		assert_int_equal(restore(f), 0);
+		assert_int_equal(unlock(f), 0);
+		all_are(f, CUDA_STATE_RUNNING);
+	}
+	/* Behind one that fails nobody else is touched; but on the way back they all are. */
+	assert_int_equal(lock(f), 0);
+	f->worker.calls[GPU_OP_CHECKPOINT] = 0;
+	f->worker.faults[0] = (struct fake_fault){ .op = GPU_OP_CHECKPOINT,
+						   .pid = FAKE_PID + 2,
+						   .kind = FAKE_FAIL,
+						   .code = -EIO,
+						   .reason = REASON_CUDA_SAVE_FAILED };
+	assert_true(save(f) < 0);
+	assert_int_equal(f->worker.calls[GPU_OP_CHECKPOINT], 3);
+	f->worker.faults[0] = (struct fake_fault){ .op = GPU_OP_RESTORE,
+						   .pid = FAKE_PID,
+						   .kind = FAKE_FAIL,
+						   .times = 1,
+						   .code = -EIO,
+						   .reason = REASON_CUDA_RESTORE_FAILED };
+	assert_int_equal(recover(f), 0);
+	all_are(f, CUDA_STATE_RUNNING);
+	f->worker.ended = NULL;
 }
 
 static unsigned int locked_when_saved;
@@ -801,6 +850,23 @@ static void a_group_may_be_freed_at_any_time(void **state)
 	}
 }
 
+/* Real processes: this one, who has begun it, and one that does not exist. */
+static void those_that_are_not_below_the_init_are_apart(void **state)
+{
+	const pid_t pids[] = { getpid(), getppid(), 0x7ffffffe };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++)
+		assert_int_equal(gpu_group_add(f->group, pids[i], 1), 0);
+	gpu_group_find_apart(f->group, getpid());
+	assert_false(gpu_group_member(f->group, 0)->apart);
+	assert_true(gpu_group_member(f->group, 1)->apart);
+	assert_false(gpu_group_member(f->group, 2)->apart); /* it has just gone, say */
+	gpu_group_find_apart(f->group, getppid());
+	assert_false(gpu_group_member(f->group, 0)->apart);
+	assert_false(gpu_group_member(f->group, 1)->apart);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -808,6 +874,7 @@ int main(void)
 		T(there_and_back),
 		T(processes_without_cuda_are_left_alone),
 		T(all_are_locked_before_any_is_saved),
+		T(a_job_is_taken_in_turns),
 		T(a_call_that_fails),
 		T(a_call_that_fails_but_is_done),
 		T(a_call_that_does_not_come_back),
@@ -832,6 +899,7 @@ int main(void)
 		T(a_canceled_save_is_over),
 		T(a_canceled_recovery_ends_its_pause),
 		T(a_group_may_be_freed_at_any_time),
+		T(those_that_are_not_below_the_init_are_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

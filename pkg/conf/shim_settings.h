@@ -46,7 +46,16 @@
 	  "`ctr` sets this too.")                                                                  \
 	X(PATHS, gpu.device_prefixes, "[\"/dev/nvidia\"]",                                         \
 	  "Devices whose path starts so are GPU devices: a container that is given one is a GPU "  \
-	  "container.")
+	  "container.")                                                                            \
+	X(PATHS, gpu.mount_prefixes,                                                               \
+	  "[\"/dev/dri/\", \"/dev/infiniband/\", \"/dev/nvidia\", \"/etc/OpenCL/\", "                \
+	  "\"/etc/nvidia\", \"/etc/vulkan/\", \"/lib\", \"/proc/driver/nvidia\", "                   \
+	  "\"/run/nvidia\", \"/usr/bin/nvidia-\", \"/usr/lib\", \"/usr/local/nvidia/\", "            \
+	  "\"/usr/share/egl/\", \"/usr/share/glvnd/\", \"/usr/share/nvidia/\", "                     \
+	  "\"/usr/share/vulkan/\", \"/var/run/nvidia\"]",                                            \
+	  "What a hook or CDI may have mounted into a GPU container from the host, beyond its "    \
+	  "`config.json`: sources that begin so are declared to CRIU at a dump, and mounted from " \
+	  "the same name at a restore.")
 
 struct shim_settings {
 	struct arena mem;
@@ -60,7 +69,7 @@ struct shim_settings {
 		bool tcp_established, ext_unix_sk, file_locks;
 	} checkpoint;
 	struct {
-		struct setting_list device_prefixes;
+		struct setting_list device_prefixes, mount_prefixes;
 	} gpu;
 };
 

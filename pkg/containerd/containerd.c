@@ -52,6 +52,25 @@ const char *containerd_short_name(const char *method)
 	return slash ? slash + 1 : method;
 }
 
+/*
+ * What a shim of ours says comes through containerd as it was, with words of containerd's in front
+ * (tasks service, Create: "failed to create shim task") and behind (": failed precondition").
+ */
+static int refused(const struct containerd_call *call, const struct grpc_status *status,
+		   struct error *err)
+{
+	enum reason reason;
+	const char *words = strncmp(call->method, CTD_TASKS, strlen(CTD_TASKS)) == 0
+				    ? reason_in_text(status->text, &reason)
+				    : NULL;
+
+	if (!words)
+		return containerd_error(status, containerd_short_name(call->method), err);
+	(void)error_reason(err, reason, -EREMOTEIO, "%s", words);
+	err->rpc = status->code;
+	return err->code;
+}
+
 static void answered(void *arg, const struct grpc_status *status, struct bytes reply)
 {
 	struct containerd_call *call = arg;
@@ -61,7 +80,7 @@ static void answered(void *arg, const struct grpc_status *status, struct bytes r
 
 	call->stream = NULL;
 	if (status->code != RPC_OK)
-		r = containerd_error(status, containerd_short_name(call->method), &err);
+		r = refused(call, status, &err);
 	else
 		msg = pb_unpack(call->type, reply, &call->arena);
 	if (r == 0 && !msg)

@@ -37,7 +37,8 @@ struct containerd_call {
 	struct arena arena;
 	/*
 	 * r = 0 and reply, a message of the type asked for that stays until the call is used
-	 * again or containerd_call_done(); or negative with err: REASON_CONTAINERD_FAILED,
+	 * again or containerd_call_done(); or negative with err: REASON_CONTAINERD_FAILED, or of
+	 * CTD_TASKS the reason that the shim gave ("REASON: message", see reason_in_text());
 	 * err->rpc is containerd's own code.
 	 */
 	void (*done)(struct containerd_call *call, int r, const void *reply,

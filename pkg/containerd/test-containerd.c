@@ -33,6 +33,7 @@ struct fixture {
 	struct containerd *c;
 	char path[64];
 	enum how how;
+	const char *words; /* of a refusal, NULL: the usual ones */
 	bool stall; /* takes no more of an upload */
 	struct grpc_call *held;
 	char ns[32], lease[32], method[80];
@@ -118,7 +119,7 @@ static void do_get(struct grpc_call *call, struct bytes msg)
 		finish(call, RPC_OK, NULL);
 		break;
 	case REFUSE:
-		finish(call, RPC_NOT_FOUND, "no such container");
+		finish(call, RPC_NOT_FOUND, f->words ? f->words : "no such container");
 		break;
 	case GARBAGE:
 		assert_int_equal(grpc_call_send(call, bytes_of(garbage, sizeof(garbage))), 0);
@@ -233,6 +234,7 @@ static const struct grpc_method_ops write_ops = { .started = started, .message =
 						  .ended = ended };
 static const struct grpc_method methods[] = {
 	{ CTD_CONTAINERS "Get", GRPC_SERVER_STREAM, &get_ops },
+	{ CTD_TASKS "Create", GRPC_SERVER_STREAM, &get_ops },
 	{ CTD_CONTENT "Read", GRPC_BIDI, &read_ops },
 	{ CTD_CONTENT "Write", GRPC_BIDI, &write_ops },
 };
@@ -254,7 +256,8 @@ static int setup(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 16), 0);
 	assert_int_equal(loop_new(&f.loop), 0);
-	assert_int_equal(grpc_server_new(f.loop, fd, &config, methods, 3, &f, &f.server), 0);
+	assert_int_equal(grpc_server_new(f.loop, fd, &config, methods,
+					 ARRAY_SIZE(methods), &f, &f.server), 0);
 	assert_int_equal(containerd_new(&f.c, f.loop, f.path), 0);
 	*state = &f;
 	return 0;
@@ -288,16 +291,21 @@ static void answered(struct containerd_call *call, int r, const void *reply, con
 		(void)snprintf(f->id, sizeof(f->id), "%s", m->container->id);
 }
 
-static void begin_get(struct fixture *f, const char *lease, nsec_t deadline)
+static void begin(struct fixture *f, const char *method, const char *lease, nsec_t deadline)
 {
 	Svc__ContainerRequest req = SVC__CONTAINER_REQUEST__INIT;
 
 	f->done = 0;
 	req.id = (char *)"web";
-	assert_int_equal(containerd_call(f->c, &f->call, "k8s.io", lease, CTD_CONTAINERS "Get",
-					 &req.base, &svc__container_message__descriptor, deadline,
-					 answered, NULL), 0);
+	assert_int_equal(containerd_call(f->c, &f->call, "k8s.io", lease, method, &req.base,
+					 &svc__container_message__descriptor, deadline, answered,
+					 NULL), 0);
 	assert_int_equal(f->done, 0);
+}
+
+static void begin_get(struct fixture *f, const char *lease, nsec_t deadline)
+{
+	begin(f, CTD_CONTAINERS "Get", lease, deadline);
 }
 
 static void a_call_is_answered(void **state)
@@ -326,6 +334,29 @@ static void a_refusal_keeps_containerds_code_and_words(void **state)
 	assert_int_equal(f->err.reason, REASON_CONTAINERD_FAILED);
 	assert_int_equal(f->err.rpc, RPC_NOT_FOUND);
 	assert_string_equal(f->err.text, "containerd: Get: no such container");
+}
+
+/* The shim's reason comes through; nobody but a shim gives one. */
+static void a_shims_reason_is_taken_from_its_words(void **state)
+{
+	struct fixture *f = *state;
+
+	f->how = REFUSE;
+	f->words = "failed to create shim task: SEAT_MISMATCH: no such seat: not found";
+	begin(f, CTD_TASKS "Create", NULL, NSEC_NEVER);
+	UNTIL(f, f->done);
+	assert_int_equal(f->r, -EREMOTEIO);
+	assert_int_equal(f->err.reason, REASON_SEAT_MISMATCH);
+	assert_int_equal(f->err.rpc, RPC_NOT_FOUND);
+	assert_string_equal(f->err.text, "no such seat: not found");
+	begin_get(f, NULL, NSEC_NEVER);
+	UNTIL(f, f->done);
+	assert_int_equal(f->err.reason, REASON_CONTAINERD_FAILED);
+	f->words = "NO_SUCH_REASON: whatever";
+	begin(f, CTD_TASKS "Create", NULL, NSEC_NEVER);
+	UNTIL(f, f->done);
+	assert_int_equal(f->err.reason, REASON_CONTAINERD_FAILED);
+	assert_string_equal(f->err.text, "containerd: Create: NO_SUCH_REASON: whatever");
 }
 
 static void an_answer_that_is_none_is_a_failure(void **state)
@@ -620,6 +651,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 		T(a_call_is_answered),
 		T(a_refusal_keeps_containerds_code_and_words),
+		T(a_shims_reason_is_taken_from_its_words),
 		T(an_answer_that_is_none_is_a_failure),
 		T(a_call_has_a_deadline),
 		T(a_call_may_be_forgotten),

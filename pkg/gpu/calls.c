@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "gpu/outcome.h"
 
 /* An id is a counter and the number of its slot. */
@@ -199,6 +200,8 @@ int calls_reply(struct calls *c, const union gpu_any_reply *any, struct error *e
 	call->gone = reply->gone || reply->status == GPU_STATUS_GONE ||
 		     reply->status == GPU_STATUS_REUSED;
 	call->took = reply->took_ns;
+	log_debug("driver call", F_STR("op", gpu_op_name(call->op)), F_INT("pid", call->pid),
+		  F_INT("dur_us", reply->took_ns / NSEC_PER_USEC));
 	if (call->result == 0 && call->memory)
 		*call->memory = any->memory.memory;
 	tell(call);

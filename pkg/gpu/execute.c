@@ -184,9 +184,12 @@ void gpu_execute(struct gpu_backend *b, const struct gpu_request *req, struct gp
 	} else if (req->head.op == GPU_OP_MEMORY) {
 		struct gpu_memory_reply *all = container_of(reply, struct gpu_memory_reply, reply);
 
+		nsec_t start = time_now();
+
 		all->memory = b->devices;
 		if (b->nvml)
 			nvml_fill(b->nvml, &all->memory);
+		reply->took_ns = time_now() - start;
 	} else {
 		execute_call(b, req, reply);
 	}

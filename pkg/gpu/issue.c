@@ -77,9 +77,11 @@ static const struct gpu_issue issues[] = {
 	  "cuda-checkpoint --launch-job.",
 	  "Probing asks for the restore thread instead; any answer but \"none\" is an error." },
 	{ "ai-dynamo/dynamo PRs 11304, 13252", 610, 0,
-	  "A job with IPC memory wants CUDA_CHECKPOINT_JOB_FILE in the caller's environment and "
-	  "its processes one after the other.",
-	  "Such a job needs a worker of its own with that variable (struct gpu_worker_config)." },
+	  "A job with IPC memory wants its processes one after the other, and its file as it was "
+	  "after the checkpoint. Dynamo's helper also has CUDA_CHECKPOINT_JOB_FILE in its own "
+	  "environment; a test of CRIU's plugin does without.",
+	  "Found by the processes' environment, taken one after the other, the file kept in the "
+	  "image. The worker's environment stays empty; not tried on such a driver yet." },
 	{ "NVIDIA/nvcf #437", 0, 0,
 	  "Attaching to the driver costs seconds (2.7 s seen) each time a tool is started.",
 	  "Paid once, when the worker starts." },

@@ -92,7 +92,7 @@ struct gpu_reply {
 	int32_t code;     /* CUresult of the last driver call; 0 where none was made */
 	uint32_t state;   /* STATE: CUprocessState, unchecked: newer drivers know more */
 	int32_t tid;      /* PROBE */
-	uint64_t took_ns; /* in the driver */
+	uint64_t took_ns; /* in the driver, or in NVML */
 	uint32_t running; /* driver calls under way, this one not counted */
 	uint32_t queued;  /* requests that wait for a thread or for their process */
 	uint32_t gone;    /* 1: the process has exited, seen after the driver's error */

@@ -109,6 +109,7 @@ static void memory_is_asked_anew(void **state)
 	assert_int_equal(execute(&req)->status, GPU_STATUS_OK);
 	assert_int_equal(any.memory.memory.devices[0].free, 12345);
 	assert_int_equal(any.memory.memory.n_processes, 2);
+	assert_true(any.reply.took_ns > 0);
 }
 
 static void the_whole_round(void **state)

@@ -40,7 +40,7 @@ struct gpu_worker_config {
 	/*
 	 * Its whole environment, "NAME=value", NULL-terminated; NULL = none. Nothing of ours gets
 	 * in by itself: the driver heeds far too many variables. LD_LIBRARY_PATH where the driver
-	 * is not in the loader's own places; CUDA_CHECKPOINT_JOB_FILE in a worker for one IPC job.
+	 * is not in the loader's own places.
 	 */
 	const char *const *env;
 	const char *libcuda, *libnvml; /* NULL = libcuda.so.1, libnvidia-ml.so.1 */

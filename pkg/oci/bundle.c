@@ -168,6 +168,7 @@ static int parse_identity(struct parser *p, const json_t *annotations)
 		{ "io.kubernetes.cri.sandbox-name", &b->pod_name },
 		{ "io.kubernetes.cri.sandbox-namespace", &b->pod_namespace },
 		{ "io.containerd.runc.v2.group", &b->group },
+		{ "run.oci.systemd.subgroup", &b->systemd_subgroup },
 	};
 	int r = 0;
 

@@ -98,6 +98,7 @@ struct bundle {
 	const char *rootfs; /* as in the spec: relative to the bundle, or absolute */
 	bool rootfs_readonly;
 	const char *cgroups_path; /* as in the spec; its form depends on the cgroup driver */
+	const char *systemd_subgroup; /* annotation run.oci.systemd.subgroup, which is crun's */
 	bool own_pid_namespace;   /* else shared with the host, the pod or another container */
 	bool user_namespace;
 	struct bundle_id_maps uid_maps, gid_maps;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/path.h"
@@ -86,13 +87,33 @@ static int systemd_path(const char *spec, char *buf, size_t size)
 	return r == 0 ? append(buf, size, name, strlen(name)) : r;
 }
 
-int cgroup_path_of_spec(const char *cgroups_path, bool systemd, char *buf, size_t size)
+/* crun's delegated cgroup: "container", or what the annotation says; "" is none. */
+static int add_subgroup(const char *name, char *buf, size_t size)
 {
-	if (!cgroups_path || !*cgroups_path)
-		return -ENOENT;
-	if (systemd)
-		return systemd_path(cgroups_path, buf, size);
-	if (cgroups_path[0] != '/')
-		return -ENOENT;
-	return path_printf(buf, size, "%s", cgroups_path);
+	int r;
+
+	if (!name)
+		name = "container";
+	if (!*name)
+		return 0;
+	r = append(buf, size, "/", 1);
+	return r == 0 ? append(buf, size, name, strlen(name)) : r;
+}
+
+int cgroup_path_of(const struct runtime *rt, const struct bundle *b, char *buf, size_t size)
+{
+	const char *path = b->cgroups_path && *b->cgroups_path ? b->cgroups_path : NULL;
+	char unnamed[NAME_MAX];
+	int r;
+
+	if (!rt->systemd_cgroup)
+		return path && path[0] == '/' ? path_printf(buf, size, "%s", path) : -ENOENT;
+	if (!path) {
+		r = PATH_PRINTF(unnamed, ":%s:%s", rt->crun ? "crun" : "runc", rt->id);
+		if (r < 0)
+			return r;
+		path = unnamed;
+	}
+	r = systemd_path(path, buf, size);
+	return r == 0 && rt->crun ? add_subgroup(b->systemd_subgroup, buf, size) : r;
 }

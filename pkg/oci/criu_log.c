@@ -24,6 +24,7 @@ struct cause {
 	const char *has[HAS_MAX];
 	enum reason reason;
 	const char *advice; /* NULL: that of the reason */
+	bool passes;
 };
 
 /* clang-format off */
@@ -47,8 +48,11 @@ static const struct cause dump_errors[] = {
 	{ { "Connected TCP socket" }, REASON_NONE,
 	  "the container has an open TCP connection: close it, or set "
 	  "checkpoint.tcp_established in shim.toml if the container will get its address back" },
+	/* Of TCP (sk-inet.c) or a Unix socket (sk-unix.c), until accept() or the end of it. */
 	{ { "In-flight connection" }, REASON_NONE,
-	  "a TCP connection was just being made: retry" },
+	  "a connection was just being made: retry", true },
+	{ { "in-flight socket" }, REASON_NONE,
+	  "a connection was just being made: retry", true },
 	{ { "External socket is used" }, REASON_NONE,
 	  "a Unix socket is connected to a process outside of the container: close it, or set "
 	  "checkpoint.ext_unix_sk in shim.toml" },
@@ -78,8 +82,9 @@ static const struct cause dump_errors[] = {
 	  "a descriptor leads to a file outside of the container: use pipes, FIFOs or "
 	  "/dev/null for its standard streams, and no files of the host" },
 	{ { "have a proper root mount" }, REASON_NONE,
-	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
-	  "to inject devices, so that mounts are part of the spec" },
+	  "a mount was made in the container behind the OCI runtime's back (a hook): name where it "
+	  "comes from in gpu.mount_prefixes of shim.toml, or use CDI to inject devices, so that "
+	  "mounts are part of the spec" },
 	{ { "autodetected external mount" }, REASON_NONE,
 	  "a mount was made in the container behind the OCI runtime's back (a hook): use CDI "
 	  "to inject devices, so that mounts are part of the spec" },
@@ -253,6 +258,7 @@ static void set_cause(struct criu_log *log, const struct cause *c, const char *t
 
 	set_line(&d->cause, text);
 	d->advice = c->advice;
+	d->passes = c->passes;
 	if (c->reason != REASON_NONE)
 		d->reason = c->reason;
 	/* Which device is mapped stands in the line before, in that of the mapping. */

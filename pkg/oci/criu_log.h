@@ -33,6 +33,7 @@ struct criu_digest {
 	enum reason
 		reason; /* CRIU_DUMP_FAILED or CRIU_RESTORE_FAILED when nothing better is known */
 	const char *advice;         /* for the cause, if it is a known one; else NULL. Static. */
+	bool passes; /* a moment later it may be gone, if the container runs on meanwhile */
 	struct criu_log_line cause; /* the line that tells it; "" when none does */
 	/* The last errors, oldest first, and with them what explains the cause. */
 	struct criu_log_line lines[CRIU_LOG_LINES];

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <sys/wait.h>
 
 #include "base/fd.h"
@@ -186,6 +187,7 @@ struct request {
 	const struct bytes *input;
 	nsec_t deadline; /* 0 = COMMAND_TIME_MAX from now */
 	bool group;      /* it is killed with all that it has started: with CRIU */
+	bool own_mounts;
 	int (*judge)(struct runtime_call *call, int r, struct error *err);
 };
 
@@ -214,6 +216,7 @@ static int run(struct runtime *rt, struct request *req, runtime_result done, voi
 	 */
 	s.read_only = rt->crun;
 	s.new_group = req->group;
+	s.own_mounts = req->own_mounts;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return error_set(err, -ENOMEM, "%s: out of memory", req->what);
@@ -306,10 +309,21 @@ int runtime_kill(struct runtime *rt, unsigned int signo, bool all, runtime_resul
 	return run(rt, &req, done, data, NULL, err);
 }
 
-/* After a checkpoint with exit, for instance, the runtime has removed it itself. */
+/*
+ * After a checkpoint with exit, for instance, the runtime has removed it itself. crun then fails
+ * over its folder being gone, in the words of the system call (container_delete_internal()).
+ */
 static int judge_delete(struct runtime_call *call, int r, struct error *err)
 {
-	return output_has(call, "does not exist") || strstr(err->text, "does not exist") ? 0 : r;
+	const struct runtime *rt = call->rt;
+	char path[PATH_MAX];
+
+	if (output_has(call, "does not exist") || strstr(err->text, "does not exist"))
+		return 0;
+	return rt->crun && PATH_PRINTF(path, "%s/%s", rt->root, rt->id) == 0 &&
+			       access(path, F_OK) < 0 && errno == ENOENT
+		       ? 0
+		       : r;
 }
 
 int runtime_delete(struct runtime *rt, bool force, runtime_result done, void *data,
@@ -363,14 +377,27 @@ static int without_plugins(const struct runtime *rt, char *variable, size_t size
 	return r < 0 ? error_sys(err, r, "keep CRIU's plugins out") : 0;
 }
 
+/* What the OCI runtimes do not tell CRIU, some of them or all. */
+struct criu_options {
+	const char *cgroup_root; /* may be NULL */
+	const struct mount_maps *mounts;
+};
+
+static bool says_something(const struct criu_options *o)
+{
+	return o->cgroup_root || o->mounts->n;
+}
+
 /*
- * A configuration file for CRIU with the one option that the OCI runtimes lack, behind what such a
- * file says already. CRIU reads it before it is told the rest (criu/config.c, CRIU_CONFIG_FILE).
- * The form ":PATH" means the tree without a name, which is version 2's (criu/cgroup.c,
- * new_cg_root_add()).
+ * A configuration file for CRIU with options that the OCI runtimes lack, behind what such a file says
+ * already. CRIU reads it before it is told the rest (criu/config.c, CRIU_CONFIG_FILE).
+ * A cgroup root without a controller's name in front is for what nobody says otherwise, so that the
+ * word of a runtime that does speak counts (criu/cgroup.c, new_cg_root_add(),
+ * rewrite_cgroup_roots()). A path with a colon would be taken for such a name: then the tree without a
+ * name is meant, version 2's.
  */
-static int with_cgroup_root(const struct runtime *rt, const char *path, char *variable, size_t size,
-			    struct error *err)
+static int with_options(const struct runtime *rt, const char *name, const struct criu_options *o,
+			char *variable, size_t size, struct error *err)
 {
 	static const char prefix[] = "CRIU_CONFIG_FILE=";
 	const char *before = getenv("CRIU_CONFIG_FILE");
@@ -380,13 +407,19 @@ static int with_cgroup_root(const struct runtime *rt, const char *path, char *va
 	if (before && *before)
 		r = file_read(AT_FDCWD, before, &text);
 	if (r == 0)
-		r = buf_printf(&text, "\ncgroup-root :%s\n", path);
+		r = buf_printf(&text, "\n");
+	if (r == 0 && o->cgroup_root)
+		r = buf_printf(&text, "cgroup-root %s%s\n", strchr(o->cgroup_root, ':') ? ":" : "",
+			       o->cgroup_root);
+	for (size_t i = 0; i < o->mounts->n && r == 0; i++)
+		r = buf_printf(&text, "external mnt[%s]:%s\n", o->mounts->items[i].destination,
+			       o->mounts->items[i].source);
 	if (r == 0)
-		r = path_printf(variable, size, "%s%s/criu-restore.conf", prefix, rt->bundle);
+		r = path_printf(variable, size, "%s%s/%s", prefix, rt->bundle, name);
 	if (r == 0)
 		r = file_write(AT_FDCWD, variable + sizeof(prefix) - 1, buf_bytes(&text).p,
 			       buf_len(&text), 0600, FILE_PLAIN);
-	return r < 0 ? error_sys(err, r, "configure CRIU for the restore") : 0;
+	return r < 0 ? error_sys(err, r, "configure CRIU") : 0;
 }
 
 int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args,
@@ -394,9 +427,12 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 		       struct error *err)
 {
 	struct request req = { begin(rt, "checkpoint"), "OCI runtime checkpoint failed" };
+	const struct criu_options options = { .mounts = &args->mounts };
 	_cleanup_free_ const char **envp = NULL;
-	char variable[PATH_MAX];
-	int r;
+	char plugins[PATH_MAX], config[PATH_MAX];
+	const char *more[2];
+	size_t n = 0;
+	int r = 0;
 
 	req.group = true;
 	req.deadline = args->deadline;
@@ -411,13 +447,18 @@ int runtime_checkpoint(struct runtime *rt, const struct runtime_checkpoint *args
 		add_option(&req.args, "--empty-ns", args->empty_namespaces[i]);
 	add_flag(&req.args, args->leave_running, "--leave-running");
 	if (args->no_cuda_plugin) {
-		r = without_plugins(rt, variable, sizeof(variable), err);
-		if (r < 0)
-			return r;
-		req.envp = envp = spawn_environment(variable);
-		if (!envp)
-			return error_set(err, -ENOMEM, "out of memory");
+		r = without_plugins(rt, plugins, sizeof(plugins), err);
+		more[n++] = plugins;
 	}
+	if (r == 0 && says_something(&options)) {
+		r = with_options(rt, "criu-checkpoint.conf", &options, config, sizeof(config), err);
+		more[n++] = config;
+	}
+	if (r < 0)
+		return r;
+	req.envp = envp = spawn_environment_with(more, n);
+	if (!envp)
+		return error_set(err, -ENOMEM, "out of memory");
 	return run(rt, &req, done, data, ret, err);
 }
 
@@ -425,12 +466,14 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 		    runtime_result done, void *data, struct runtime_call **ret, struct error *err)
 {
 	struct request req = { begin(rt, "restore"), "OCI runtime restore failed", io };
+	const struct criu_options options = { args->cgroup_root, &args->mounts };
 	_cleanup_free_ const char **envp = NULL;
 	char plugins[PATH_MAX], config[PATH_MAX];
 	const char *more[2];
 	size_t n = 0;
 	int r = 0;
 
+	req.own_mounts = args->own_mounts;
 	req.group = true;
 	req.deadline = args->deadline;
 	add_option(&req.args, "--image-path", args->image_path);
@@ -450,8 +493,8 @@ int runtime_restore(struct runtime *rt, const struct runtime_restore *args, cons
 		r = without_plugins(rt, plugins, sizeof(plugins), err);
 		more[n++] = plugins;
 	}
-	if (r == 0 && args->cgroup_root) {
-		r = with_cgroup_root(rt, args->cgroup_root, config, sizeof(config), err);
+	if (r == 0 && says_something(&options)) {
+		r = with_options(rt, "criu-restore.conf", &options, config, sizeof(config), err);
 		more[n++] = config;
 	}
 	if (r < 0)

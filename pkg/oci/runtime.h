@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "event/loop.h"
 #include "event/reaper.h"
+#include "oci/mounts.h"
 #include "proc/spawn.h"
 
 struct runtime {
@@ -60,6 +61,7 @@ struct runtime_checkpoint {
 	size_t n_empty_namespaces;
 	nsec_t deadline;
 	bool no_cuda_plugin; /* keep CRIU's own CUDA plugin out: the agent owns the GPU's state */
+	struct mount_maps mounts; /* that the runtime does not know of */
 };
 
 struct runtime_restore {
@@ -76,6 +78,15 @@ struct runtime_restore {
 	 * runc before 1.2 and crun before 1.21 do not tell it (runc: criuApplyCgroups()).
 	 */
 	const char *cgroup_root;
+	struct mount_maps mounts; /* that the runtime does not know of */
+	/*
+	 * In a mount namespace of the runtime's own. runc runs the hooks at a restore too, in a copy
+	 * of the mounts whose propagation nobody has cut: where "/" is shared, as under systemd, what
+	 * a hook mounts below the root file system appears on the host's mount of it, and on the one
+	 * that runc makes for CRIU. When runc unmounts that in the end, the kernel takes it away from
+	 * the container as well, which by then has its own in the same place.
+	 */
+	bool own_mounts;
 };
 
 /*

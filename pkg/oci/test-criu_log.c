@@ -103,6 +103,30 @@ static void nvidias_leftovers_have_their_reasons(void **state)
 	assert_int_equal(d.reason, REASON_DRIVER_MISMATCH);
 }
 
+static void what_passes_is_told(void **state)
+{
+	struct criu_digest d;
+
+	(void)state;
+	digest_of("(00.1) Error (criu/sk-inet.c:176): In-flight connection (l) for 1c3\n"
+		  "(00.1) Error (criu/sk-inet.c:177): In-flight connections can be ignored with the "
+		  "--skip-in-flight option.\n"
+		  "(00.2) Error (criu/cr-dump.c:2111): Dumping FAILED.\n",
+		  CRIU_LOG_DUMP, &d);
+	assert_true(d.passes);
+	digest_of("(00.1) Error (criu/sk-unix.c:525): Found a closed in-flight socket to 0x1\n",
+		  CRIU_LOG_DUMP, &d);
+	assert_true(d.passes);
+	/* What will not go away is the cause, whatever comes after it. */
+	digest_of("(00.1) Error (criu/sk-inet.c:192): inet: Connected TCP socket, consider using "
+		  "--tcp-established option.\n"
+		  "(00.1) Error (criu/sk-inet.c:176): In-flight connection (l) for 1c3\n",
+		  CRIU_LOG_DUMP, &d);
+	assert_false(d.passes);
+	digest_of("", CRIU_LOG_DUMP, &d);
+	assert_false(d.passes);
+}
+
 static void the_first_cause_wins(void **state)
 {
 	struct criu_digest d;
@@ -219,6 +243,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(real_failures_are_known),
 		cmocka_unit_test(nvidias_leftovers_have_their_reasons),
+		cmocka_unit_test(what_passes_is_told),
 		cmocka_unit_test(the_first_cause_wins),
 		cmocka_unit_test(the_last_errors_are_kept),
 		cmocka_unit_test(an_unknown_failure_still_says_something),

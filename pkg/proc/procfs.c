@@ -15,8 +15,11 @@
 #include "base/membership.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/utf8.h"
 
 #define PROC_FILE_MAX ((size_t)64 << 10)
+/* The kernel takes 128 KiB a string, and a quarter of the stack limit for all of them. */
+#define ENVIRONMENT_MAX ((size_t)8 << 20)
 
 static int read_of(pid_t pid, const char *file, struct buf *out)
 {
@@ -56,6 +59,17 @@ int procfs_start_time(pid_t pid, uint64_t *ret)
 	return r < 0 ? r : procfs_parse_stat(buf_bytes(&b), ret);
 }
 
+bool procfs_zombie(pid_t pid)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	const char *end;
+
+	if (read_of(pid, "stat", &b) < 0)
+		return false;
+	end = strrchr(buf_str(&b), ')'); /* as above */
+	return end && (strncmp(end, ") Z", 3) == 0 || strncmp(end, ") X", 3) == 0);
+}
+
 int procfs_parse_cgroup(struct bytes text, const char *controller, char *buf, size_t size)
 {
 	struct membership m;
@@ -80,6 +94,7 @@ int procfs_name(pid_t pid, char *buf, size_t size)
 		n = size - 1;
 	memcpy(buf, buf_str(&b), n);
 	buf[n] = 0;
+	utf8_mend(buf); /* the kernel cuts names off at 15 bytes, and takes any (prctl(2)) */
 	return 0;
 }
 
@@ -128,10 +143,10 @@ int procfs_ns_pid(pid_t pid, pid_t *ret)
 	return r < 0 ? r : procfs_parse_ns_pid(buf_bytes(&b), ret);
 }
 
-int procfs_parse_tracer(struct bytes text, pid_t *ret)
+/* A pid in the content of /proc/PID/status; key is "Name:\t". */
+static int parse_pid(struct bytes text, const char *key, pid_t *ret)
 {
-	static const char key[] = "TracerPid:\t";
-	const size_t n = sizeof(key) - 1;
+	const size_t n = strlen(key);
 	struct bytes line;
 	uint64_t pid;
 
@@ -144,6 +159,19 @@ int procfs_parse_tracer(struct bytes text, pid_t *ret)
 		return 0;
 	}
 	return -ENOENT;
+}
+
+int procfs_parse_tracer(struct bytes text, pid_t *ret)
+{
+	return parse_pid(text, "TracerPid:\t", ret);
+}
+
+int procfs_parent(pid_t pid, pid_t *ret)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	int r = read_of(pid, "status", &b);
+
+	return r < 0 ? r : parse_pid(buf_bytes(&b), "PPid:\t", ret);
 }
 
 int procfs_tracer(pid_t pid, pid_t *ret)
@@ -208,4 +236,33 @@ int procfs_maps_file(pid_t pid, const char *prefix)
 			return 1;
 	}
 	return ferror(f) ? -errno : 0; /* -ESRCH: it went away meanwhile */
+}
+
+static int find_variable(struct bytes environment, const char *name, char *buf, size_t size)
+{
+	size_t n = strlen(name);
+	struct bytes one;
+
+	while (bytes_until(&environment, 0, &one) == 0) {
+		if (one.n <= n || memcmp(one.p, name, n) != 0 || one.p[n] != '=')
+			continue;
+		if (one.n - n > size)
+			return -ENAMETOOLONG;
+		memcpy(buf, one.p + n + 1, one.n - n - 1);
+		buf[one.n - n - 1] = 0;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int procfs_variable(pid_t pid, const char *name, char *buf, size_t size)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(ENVIRONMENT_MAX);
+	int r = read_of(pid, "environ", &b);
+
+	if (r == 0)
+		r = find_variable(buf_bytes(&b), name, buf, size);
+	if (buf_len(&b))
+		explicit_bzero((void *)(uintptr_t)buf_bytes(&b).p, buf_len(&b));
+	return r;
 }

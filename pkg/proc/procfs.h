@@ -19,7 +19,10 @@ int procfs_start_time(pid_t pid, uint64_t *ret);
  */
 int procfs_parse_stat(struct bytes text, uint64_t *ret_start_time);
 
-/* Its name (comm), cut to size; may hold any byte but NUL. */
+/* Has it ended, and only waits to be reaped? No such process is false. */
+bool procfs_zombie(pid_t pid);
+
+/* Its name (comm), cut to size; UTF-8 whatever the process has made of it, but any characters. */
 int procfs_name(pid_t pid, char *buf, size_t size);
 
 /*
@@ -32,6 +35,9 @@ int procfs_runs(pid_t pid, const char *program);
 int procfs_ns_pid(pid_t pid, pid_t *ret);
 /* The same from the content of /proc/PID/status. Returns 0, -ENOENT (no such line) or -EBADMSG. */
 int procfs_parse_ns_pid(struct bytes text, pid_t *ret);
+
+/* Its parent; 0 = it has none that is seen from here. */
+int procfs_parent(pid_t pid, pid_t *ret);
 
 /* Who traces it (ptrace); 0 = nobody. */
 int procfs_tracer(pid_t pid, pid_t *ret);
@@ -53,5 +59,12 @@ int procfs_each_fd(pid_t pid, int (*each)(void *arg, int fd, const char *target)
 
 /* Does the process map a file whose path starts with prefix? 1, 0 or -errno. */
 int procfs_maps_file(pid_t pid, const char *prefix);
+
+/*
+ * The value of a variable in the environment that the process was started with. Nothing else of the
+ * environment outlives the call. Returns 0, -ENOENT (not set), -ENAMETOOLONG, -EFBIG or another
+ * -errno.
+ */
+int procfs_variable(pid_t pid, const char *name, char *buf, size_t size);
 
 #endif

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -124,6 +125,9 @@ static _Noreturn void child(struct plan *plan)
 		if (getppid() != plan->parent)
 			_exit(127); /* it died just before the prctl */
 	}
+	if (s->own_mounts && (unshare(CLONE_NEWNS) < 0 ||
+			      mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0))
+		goto fail;
 	if (s->cwd && chdir(s->cwd) < 0)
 		goto fail;
 	if (place_fds(plan) < 0)

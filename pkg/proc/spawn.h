@@ -28,6 +28,7 @@ struct spawn {
 	unsigned int n_fds;      /* 0, 1 and 2 are /dev/null unless named */
 	bool new_group;          /* setpgid(0, 0) */
 	bool die_with_parent;    /* PR_SET_PDEATHSIG, SIGKILL */
+	bool own_mounts;         /* in a mount namespace: what it mounts does not come out */
 	unsigned int umask;      /* 0 = keep ours */
 	/*
 	 * Executed from a read-only mount of the program's file alone, which nobody can see or

@@ -122,6 +122,33 @@ static void live_processes(void **state)
 	assert_int_equal(procfs_start_time(NO_SUCH_PID, &its), -ESRCH);
 }
 
+static void parents(void **state)
+{
+	pid_t pid = start_child(), parent = -1;
+
+	(void)state;
+	assert_int_equal(procfs_parent(pid, &parent), 0);
+	assert_int_equal(parent, getpid());
+	assert_int_equal(procfs_parent(1, &parent), 0);
+	assert_int_equal(parent, 0);
+	end_child(pid);
+	assert_int_equal(procfs_parent(pid, &parent), -ESRCH);
+}
+
+static void zombies(void **state)
+{
+	pid_t pid = start_child();
+	siginfo_t info;
+
+	(void)state;
+	assert_false(procfs_zombie(pid));
+	(void)kill(pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	assert_true(procfs_zombie(pid));
+	end_child(pid);
+	assert_false(procfs_zombie(pid));
+}
+
 struct search {
 	int fd;
 	const char *target;
@@ -193,12 +220,70 @@ static void tracers(void **state)
 	assert_int_equal(procfs_tracer(NO_SUCH_PID, &tracer), -ESRCH);
 }
 
+static void variables(void **state)
+{
+	const char *const environment[] = { "A=1", "AB=two words", "EMPTY=", "A=2", NULL };
+	const char *const argv[] = { "sleep", "30", NULL };
+	char buf[16];
+	pid_t pid = fork();
+	int r;
+
+	(void)state;
+	if (pid == 0) {
+		(void)execve("/bin/sleep", (char *const *)(uintptr_t)argv,
+			     (char *const *)(uintptr_t)environment);
+		_exit(127);
+	}
+	assert_true(pid > 0);
+	for (int i = 0; i < 1000 && procfs_runs(pid, "sleep") != 1; i++)
+		(void)usleep(1000);
+	assert_int_equal(procfs_variable(pid, "AB", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "two words");
+	assert_int_equal(procfs_variable(pid, "A", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "1");
+	assert_int_equal(procfs_variable(pid, "EMPTY", buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "");
+	assert_int_equal(procfs_variable(pid, "B", buf, sizeof(buf)), -ENOENT);
+	r = procfs_variable(pid, "AB", buf, 9);
+	assert_int_equal(r, -ENAMETOOLONG);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(procfs_variable(NO_SUCH_PID, "A", buf, sizeof(buf)), -ESRCH);
+}
+
+/* The kernel cuts it off wherever 15 bytes end; a workload may call itself anything. */
+static void names(void **state)
+{
+	static const struct {
+		const char *set, *name;
+	} cases[] = { { "python3", "python3" },
+		      { "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e",
+			"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe6\x97\xa5\xe6\x9c\xac" },
+		      { "ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9",
+			"ab\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9" },
+		      { "a\xff" "b", "a?b" } };
+	char before[16], name[16];
+
+	(void)state;
+	assert_int_equal(prctl(PR_GET_NAME, before), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(prctl(PR_SET_NAME, cases[i].set), 0);
+		assert_int_equal(procfs_name(getpid(), name, sizeof(name)), 0);
+		assert_string_equal(name, cases[i].name);
+	}
+	assert_int_equal(procfs_name(NO_SUCH_PID, name, sizeof(name)), -ESRCH);
+	assert_int_equal(prctl(PR_SET_NAME, before), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse_stat),	  cmocka_unit_test(parse_cgroup),
 		cmocka_unit_test(live_processes), cmocka_unit_test(descriptors),
+		cmocka_unit_test(names),
 		cmocka_unit_test(mapped_files),	  cmocka_unit_test(tracers),
+		cmocka_unit_test(variables),
+		cmocka_unit_test(zombies),	  cmocka_unit_test(parents),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,6 +236,20 @@ static void failures(void **state)
 }
 
 /* The program cannot be written to through /proc, and finds nothing else changed. */
+/* What it mounts does not come out, also where "/" is shared. */
+static void mounts_of_its_own(void **state)
+{
+	const char *argv[] = { "sh", "-c", "mount -t tmpfs none /mnt && echo here >/mnt/kyb-spawn && "
+					   "cat /mnt/kyb-spawn", NULL };
+	struct spawn s = { .argv = argv, .own_mounts = true };
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_string_equal(run(&s, 0), "here\n");
+	assert_int_equal(access("/mnt/kyb-spawn", F_OK), -1);
+}
+
 static void from_a_read_only_mount(void **state)
 {
 	struct spawn s = { .argv = report_argv, .read_only = true };
@@ -355,6 +369,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(without_standard_streams),
 		cmocka_unit_test(null_where_nothing_is_named),
 		cmocka_unit_test(failures),
+		cmocka_unit_test(mounts_of_its_own),
 		cmocka_unit_test(from_a_read_only_mount),
 		cmocka_unit_test(a_script_asked_for_read_only),
 		cmocka_unit_test(a_failing_exec),

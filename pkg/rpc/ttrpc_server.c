@@ -40,7 +40,6 @@ struct peer {
 	unsigned int n_calls;
 	uint32_t last_stream;
 	uint32_t skip; /* bytes of an oversized frame still to be dropped */
-	struct job free_job;
 };
 
 struct ttrpc_call {

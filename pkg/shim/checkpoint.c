@@ -88,6 +88,7 @@ void checkpoint_end(struct checkpoint *ck, int r, const struct error *err)
 	if (ck->remove_work)
 		(void)path_remove_tree(AT_FDCWD, ck->work_path);
 	checkpoint_options_done(&ck->options);
+	arena_done(&ck->mounts_mem);
 	if (r < 0)
 		log_error("checkpoint failed", F_STR("container", ck->op.c->id),
 			  F_STR("reason", reason_name(err->reason)), F_ERR(err));
@@ -109,7 +110,7 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	if (r < 0) {
 		/* "<first line> path= <log>": containerd's own words. */
 		(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(err->text, "\n"), err->text);
-		gpu_criu_failure(ck->op.c, ck->work_path, true, &digest);
+		(void)gpu_criu_failure(ck->op.c, ck->work_path, true, &digest);
 		(void)error_set(&mine, r, "%s path= %s/criu-dump.log", line, ck->op.c->path);
 	}
 	checkpoint_end(ck, r, &mine);

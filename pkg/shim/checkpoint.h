@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A Checkpoint call; shared by checkpoint.c and gpu_checkpoint.c. */
+/* A Checkpoint call; shared by checkpoint.c, gpu_checkpoint.c and gpu_dump.c. */
 #ifndef KYB_SHIM_CHECKPOINT_H
 #define KYB_SHIM_CHECKPOINT_H
 
@@ -9,6 +9,13 @@
 #include "cgroup/freezer.h"
 #include "proc/command.h"
 #include "shim/gpu.h"
+
+/* A dump that fails over something that passes. */
+enum dump_again {
+	DUMP_AGAIN_NEVER, /* not, or not once more */
+	DUMP_AGAIN_ONCE,
+	DUMP_AGAIN_PAUSE, /* it runs for a moment before it is frozen again */
+};
 
 struct checkpoint {
 	struct op op; /* first member */
@@ -28,6 +35,9 @@ struct checkpoint {
 	struct timer call_again;
 	struct timer patience;  /* with the agent, between two orders */
 	struct runtime_call *dumping;
+	enum dump_again again;
+	struct error first_err; /* of a dump that is tried again */
+	nsec_t dump_until;      /* what all of the order may take; 0 = it has not begun */
 	struct backoff pause;
 	nsec_t order_start;
 	struct freezer freezer;
@@ -40,6 +50,8 @@ struct checkpoint {
 	int result;
 	struct error err;
 	nsec_t drain_until;
+	struct arena mounts_mem;
+	struct mount_records mounts; /* with the agent: those that config.json does not tell */
 	int hold; /* of the checkpoint that is being made; 0 = none */
 };
 
@@ -52,5 +64,14 @@ void checkpoint_end(struct checkpoint *ck, int r, const struct error *err);
 
 /* Conducted by the agent. */
 void gpu_checkpoint(struct checkpoint *ck);
+/* The order under way has been carried out, well or not. */
+void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err);
+/* Freezes or thaws; done() is called in any case, perhaps from inside here. */
+void checkpoint_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
+		       void (*done)(struct freezer *f, int r, const struct error *err));
+/* Carries out the order to dump; checkpoint_order_done() follows. */
+void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply);
+/* It comes to its end sooner, if it is under way. */
+void gpu_dump_abort(struct checkpoint *ck);
 
 #endif

@@ -43,6 +43,7 @@ void container_unref(struct container *c)
 		return;
 	if (c->init.c)
 		process_done(&c->init);
+	timer_cancel(&c->orphan.timer);
 	oom_watch_stop(&c->oom);
 	cgroup_close(&c->cgroup);
 	runtime_done(&c->rt);
@@ -91,6 +92,9 @@ void container_retire(struct container *c)
 	if (!list_linked(&c->node))
 		return;
 	list_remove(&c->node);
+	timer_cancel(&c->orphan.timer);
+	if (list_empty(&c->shim->containers))
+		orphan_watch_shim(c->shim);
 	c->ready = false;
 	while ((p = list_first(&c->execs, struct process, node)))
 		process_retire(p);

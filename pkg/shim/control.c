@@ -146,11 +146,8 @@ static void begin_pause(struct op *op)
 void do_pause(void *arg, struct ttrpc_call *call, const void *request)
 {
 	const Task__PauseRequest *req = request;
-	struct process *p = find(arg, call, req->id, "");
-	struct op *op = p ? op_new(sizeof(*op), call, p) : NULL;
 
-	if (op)
-		op_enter(op, begin_pause);
+	op_call(arg, call, req->id, "", begin_pause);
 }
 
 void resume_end(struct op *op, int r, const struct error *err)
@@ -190,11 +187,8 @@ static void begin_resume(struct op *op)
 void do_resume(void *arg, struct ttrpc_call *call, const void *request)
 {
 	const Task__ResumeRequest *req = request;
-	struct process *p = find(arg, call, req->id, "");
-	struct op *op = p ? op_new(sizeof(*op), call, p) : NULL;
 
-	if (op)
-		op_enter(op, begin_resume);
+	op_call(arg, call, req->id, "", begin_resume);
 }
 
 /* --- Update --------------------------------------------------------------------------------- */

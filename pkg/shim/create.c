@@ -207,15 +207,8 @@ static int step_attach(struct flow *f, struct error *err)
 static int step_register(struct flow *f, struct error *err)
 {
 	struct container *c = create_of(f)->c;
-	int r;
 
-	if (c->restore)
-		return 0;
-	r = process_read_pid(c->path, "init.pid", &c->init.pid, err);
-	if (r < 0)
-		return r;
-	container_find_cgroup(c);
-	return 0;
+	return c->restore ? 0 : process_read_pid(c->path, "init.pid", &c->init.pid, err);
 }
 
 static const struct flow_step steps[] = {
@@ -265,6 +258,9 @@ static void done(struct flow *f, int r, const struct error *err)
 		publish_create(cr);
 		response.pid = (uint32_t)c->init.pid;
 		ttrpc_call_reply(cr->call, &response.base);
+		/* Before anybody can ask for it, but while containerd already goes on. */
+		if (!c->restore)
+			container_find_cgroup(c);
 		exit_watch(&c->init);
 	}
 	free(cr);
@@ -375,5 +371,6 @@ void do_create(void *arg, struct ttrpc_call *call, const void *request)
 	cr->req = req;
 	cr->c = c;
 	list_append(&shim->containers, &c->node);
+	shim_expect_moves(shim);
 	flow_start(&cr->flow, shim->loop, &ops);
 }

@@ -268,16 +268,6 @@ static void begin(struct op *op)
 void do_delete(void *arg, struct ttrpc_call *call, const void *request)
 {
 	const Task__DeleteRequest *req = request;
-	struct error err = ERROR_NULL;
-	struct container *c = container_find(arg, req->id, &err);
-	struct process *p = c ? container_process(c, req->exec_id, &err) : NULL;
-	struct op *op;
 
-	if (!p) {
-		call_fail(call, &err);
-		return;
-	}
-	op = op_new(sizeof(*op), call, p);
-	if (op)
-		op_enter(op, begin);
+	op_call(arg, call, req->id, req->exec_id, begin);
 }

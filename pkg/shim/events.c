@@ -84,7 +84,7 @@ static void send_first(struct publisher *p)
 	stamp.seconds = (int64_t)(item->wall / NSEC_PER_SEC);
 	stamp.nanos = (int32_t)(item->wall % NSEC_PER_SEC);
 	any.type_url = (char *)item->type;
-	any.value.data = item->event.mem;
+	any.value.data = (uint8_t *)buf_bytes(&item->event).p;
 	any.value.len = buf_len(&item->event);
 	envelope.timestamp = &stamp;
 	envelope.namespace_ = (char *)p->ns;
@@ -109,6 +109,8 @@ void publisher_send(struct publisher *p, const char *topic, const char *type,
 	item = calloc(1, sizeof(*item));
 	if (!item || pb_pack(event, &item->event) < 0) {
 		log_error("event dropped: out of memory", F_STR("topic", topic));
+		if (item)
+			buf_done(&item->event);
 		free(item);
 		return;
 	}

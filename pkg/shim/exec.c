@@ -72,6 +72,7 @@ void do_exec(void *arg, struct ttrpc_call *call, const void *request)
 	event.exec_id = req->exec_id;
 	shim_publish(c->shim, "/tasks/exec-added", "containerd.events.TaskExecAdded", &event.base);
 	ttrpc_call_reply_empty(call);
+	shim_expect_moves(c->shim); /* its Start is the next call */
 }
 
 /* --- its Start ------------------------------------------------------------------------------ */
@@ -81,6 +82,7 @@ struct start {
 	struct process *p;
 	struct gate_pass pass;
 	struct flow flow;
+	bool counted; /* among the container's running execs */
 };
 
 static struct start *start_of(struct flow *f)
@@ -165,18 +167,21 @@ static int step_exec(struct flow *f, struct error *err)
 	/* From now on it may live, and die, before we know its pid. */
 	reaper_hold(&p->c->shim->reaper, &p->hold);
 	p->c->running_execs++;
+	st->counted = true;
 	r = runtime_exec(&p->c->rt, spec_file, pid_file, stdio_console(&p->io), &io, resume_with,
 			 st, err);
+	shim_expect_moves(p->c->shim); /* after: it has some milliseconds to go until then */
 	return r < 0 ? r : FLOW_WAIT;
 }
 
 static int undo_exec(struct flow *f, struct error *err)
 {
-	struct process *p = start_of(f)->p;
+	struct start *st = start_of(f);
 
 	(void)err;
-	reaper_release(&p->hold);
-	exit_exec_gone(p->c);
+	reaper_release(&st->p->hold);
+	if (st->counted)
+		exit_exec_gone(st->p->c);
 	return 0;
 }
 

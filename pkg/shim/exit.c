@@ -35,6 +35,8 @@ static void finish_init(struct container *c)
 	exit_status_write(c->path, &(struct exit_status){ c->init.pid, c->init.exit_status,
 							  c->init.exited_at });
 	publish_exit(&c->init);
+	if (list_linked(&c->node))
+		orphan_watch(c);
 	container_unref(c);
 }
 

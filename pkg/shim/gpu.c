@@ -135,7 +135,7 @@ int gpu_hold_images(const char *image_path, struct error *err)
 
 /* --- logs ----------------------------------------------------------------------------------- */
 
-void gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
 		      struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_LIMIT(COPY_MAX);
@@ -146,9 +146,9 @@ void gpu_criu_failure(const struct container *c, const char *work_path, bool dum
 
 	if (PATH_PRINTF(log, "%s/%s", work_path, name) < 0 ||
 	    PATH_PRINTF(copy, "%s/criu-%s", c->path, name) < 0)
-		return;
+		return false;
 	if (criu_log_read(AT_FDCWD, log, dump ? CRIU_LOG_DUMP : CRIU_LOG_RESTORE, &digest) < 0)
-		return; /* CRIU did not get as far as to write one: what we have says why */
+		return false; /* CRIU did not get as far as to write one: what we have says why */
 	if (file_read(AT_FDCWD, log, &text) == 0 &&
 	    file_write(AT_FDCWD, copy, buf_bytes(&text).p, buf_len(&text), 0600, FILE_PLAIN) < 0)
 		log_warning("CRIU's log could not be kept", F_STR("container", c->id));
@@ -157,4 +157,5 @@ void gpu_criu_failure(const struct container *c, const char *work_path, bool dum
 		log_warning("criu", F_STR("container", c->id), F_STR("line", digest.lines[i].text));
 	if (err->reason == REASON_NONE || err->reason == REASON_RUNTIME_FAILED)
 		*err = found;
+	return digest.passes;
 }

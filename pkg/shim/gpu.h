@@ -27,6 +27,20 @@ bool gpu_restores(const struct container *c);
  */
 int gpu_make_nodes(const struct container *c, struct error *err);
 
+/*
+ * Before a dump: the mounts to be kept with it; and before a restore: what CRIU has to be told of
+ * them, as oci/mounts.h says. All into mem. Return 0 or negative with err (MOUNT_MISMATCH).
+ */
+int gpu_look_at_mounts(const struct container *c, struct arena *mem, struct mount_records *ret,
+		       struct error *err);
+int gpu_map_mounts(const struct container *c, const struct mount_records *then, struct arena *mem,
+		   struct mount_maps *ret, struct error *err);
+/* After the restore: all of them are there. */
+int gpu_verify_mounts(const struct container *c, const struct mount_records *then,
+		      struct error *err);
+/* The description of a checkpoint takes 2 MiB of text. */
+#define GPU_MOUNTS_MEMORY ((size_t)1 << 20)
+
 /* The flags of a dump by name, to be kept with the images and used again at the restore. */
 #define GPU_FLAGS_MAX 4
 size_t gpu_flags_name(const struct runtime_checkpoint *args, const char *flags[GPU_FLAGS_MAX]);
@@ -42,9 +56,10 @@ int gpu_hold_images(const char *image_path, struct error *err);
 
 /*
  * The log of a CRIU run that failed: its digest into err, and a copy in the bundle as file name,
- * where containerd's users look for it.
+ * where containerd's users look for it. Is it something that passes, so that a second attempt may
+ * do better?
  */
-void gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
+bool gpu_criu_failure(const struct container *c, const char *work_path, bool dump,
 		      struct error *err);
 
 #endif

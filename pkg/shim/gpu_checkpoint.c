@@ -16,7 +16,7 @@
  * agent can bring the GPU memory back, and the next one knows from its journal how far things were.
  * When it takes too long, the call fails, and the next agent undoes its half without us.
  *
- * CRIU is started in one place, below, and only by the agent's order to dump.
+ * CRIU is started in one place, gpu_dump.c, and only by the agent's order to dump.
  */
 #include "shim/checkpoint.h"
 
@@ -30,9 +30,6 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "shim/args.h"
-
-#define DRAIN_MAX  (500 * NSEC_PER_MSEC)
-#define DRAIN_STEP (2 * NSEC_PER_MSEC)
 
 #define RETURN_PAUSE_FIRST (50 * NSEC_PER_MSEC)
 #define RETURN_PAUSE_MAX   (1 * NSEC_PER_SEC)
@@ -76,8 +73,7 @@ static void wait_for_orders(struct checkpoint *ck, enum agent_order last)
 		timer_set(loop_of(ck), &ck->patience, time_add(time_now(), limit), agent_overdue);
 }
 
-/* An order has been carried out, well or not. */
-static void order_done(struct checkpoint *ck, int r, const struct error *err)
+void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err)
 {
 	enum agent_order order = ck->order;
 
@@ -104,7 +100,7 @@ static struct checkpoint *of_freezer(struct freezer *f)
 	return container_of(f, struct checkpoint, freezer);
 }
 
-static void set_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
+void checkpoint_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
 		       void (*done)(struct freezer *f, int r, const struct error *err))
 {
 	struct error err = ERROR_NULL;
@@ -132,7 +128,7 @@ static void synced(struct command *cmd)
 		log_warning("the changed files could not be synced",
 			    F_STR("container", ck->op.c->id), F_ERR(&err));
 	command_release(cmd);
-	order_done(ck, 0, NULL);
+	checkpoint_order_done(ck, 0, NULL);
 }
 
 static void sync_files(struct checkpoint *ck)
@@ -150,7 +146,7 @@ static void sync_files(struct checkpoint *ck)
 			  &err) == 0)
 		return;
 	log_warning("the changed files could not be synced", F_STR("container", c->id), F_ERR(&err));
-	order_done(ck, 0, NULL);
+	checkpoint_order_done(ck, 0, NULL);
 }
 
 static void thawed_to_quiesce(struct freezer *f, int r, const struct error *err)
@@ -158,7 +154,7 @@ static void thawed_to_quiesce(struct freezer *f, int r, const struct error *err)
 	struct checkpoint *ck = of_freezer(f);
 
 	if (r < 0) {
-		order_done(ck, r, err);
+		checkpoint_order_done(ck, r, err);
 		return;
 	}
 	ck->frozen = false;
@@ -174,7 +170,7 @@ static void gate_empty(struct gate *g)
 	timer_cancel(&ck->timer);
 	/* One that is suspended has its GPU memory saved already: it stays as it is. */
 	if (ck->frozen && !buf_len(&c->held))
-		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
+		checkpoint_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed_to_quiesce);
 	else
 		sync_files(ck);
 }
@@ -187,7 +183,7 @@ static void gate_stuck(struct timer *t)
 	gate_open(&ck->op.c->exec_gate);
 	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
 			   "an exec that is being started did not get ready in time");
-	order_done(ck, err.code, &err);
+	checkpoint_order_done(ck, err.code, &err);
 }
 
 static void quiesce(struct checkpoint *ck)
@@ -196,110 +192,12 @@ static void quiesce(struct checkpoint *ck)
 
 	if (ck->op.c->exec_gate.closed) {
 		(void)error_reason(&err, REASON_INTERNAL, -EPROTO, "the container is quiet already");
-		order_done(ck, err.code, &err);
+		checkpoint_order_done(ck, err.code, &err);
 		return;
 	}
 	timer_set(loop_of(ck), &ck->timer,
 		  time_add(time_now(), settings_of(ck)->timeouts.quiesce), gate_stuck);
 	gate_close(&ck->op.c->exec_gate, gate_empty);
-}
-
-/* --- DUMP ----------------------------------------------------------------------------------- */
-
-static void dumped(void *data, int r, const struct error *err, struct bytes output)
-{
-	struct checkpoint *ck = data;
-	struct error mine = *err;
-
-	(void)output;
-	ck->dumping = NULL;
-	if (r < 0) {
-		gpu_criu_failure(ck->op.c, ck->work_path, true, &mine);
-		if (mine.reason == REASON_NONE)
-			mine.reason = REASON_CRIU_DUMP_FAILED;
-	}
-	order_done(ck, r, &mine);
-}
-
-static void dump(struct checkpoint *ck)
-{
-	struct runtime_checkpoint args;
-	struct error err = ERROR_NULL;
-	int r;
-
-	checkpoint_args(ck, &args);
-	args.leave_running = true;
-	args.no_cuda_plugin = true;
-	/* Frozen by us: CRIU finds it so and leaves it so. */
-	r = runtime_checkpoint(&ck->op.c->rt, &args, dumped, ck, &ck->dumping, &err);
-	if (r < 0)
-		order_done(ck, r, &err);
-}
-
-static bool all_quiet(const struct container *c)
-{
-	const struct process *p;
-
-	if (!stdio_quiet(&c->init.io))
-		return false;
-	list_for_each(p, &c->execs, node)
-		if (!stdio_quiet(&p->io))
-			return false;
-	return true;
-}
-
-/* What the container has written is on its way to the client before it is dumped. A client that
- * does not read keeps it in the pipe, where it stays. */
-static void drain(struct timer *t)
-{
-	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
-
-	if (!all_quiet(ck->op.c) && time_now() < ck->drain_until)
-		timer_set(loop_of(ck), t, time_now() + DRAIN_STEP, drain);
-	else
-		dump(ck);
-}
-
-static void frozen_to_dump(struct freezer *f, int r, const struct error *err)
-{
-	struct checkpoint *ck = of_freezer(f);
-
-	if (r < 0) {
-		order_done(ck, r, err);
-		return;
-	}
-	ck->frozen = true;
-	ck->drain_until = time_now() + DRAIN_MAX;
-	timer_set(loop_of(ck), &ck->timer, time_now(), drain);
-}
-
-static void order_dump(struct checkpoint *ck, const struct agent_reply *reply)
-{
-	struct error err = ERROR_NULL;
-	int r;
-
-	r = PATH_PRINTF(ck->image_path, "%s", reply->image_path);
-	if (r == 0 && *reply->work_path) {
-		/* The agent's own place for logs, kept with the checkpoint. */
-		if (ck->remove_work)
-			(void)path_remove_tree(AT_FDCWD, ck->work_path);
-		ck->remove_work = false;
-		r = PATH_PRINTF(ck->work_path, "%s", reply->work_path);
-	}
-	if (r == 0)
-		r = path_mkdirs(ck->image_path, 0700);
-	if (r < 0)
-		(void)error_reason(&err, REASON_STORE_FAILED, r, "the image folder %s: %s",
-				   ck->image_path, strerror(-r));
-	if (r == 0 && (ck->options.ref || ck->stop_signal)) {
-		r = gpu_hold_images(ck->image_path, &err);
-		ck->hold = r > 0 ? r : 0;
-	}
-	if (r < 0) {
-		order_done(ck, r, &err);
-		return;
-	}
-	set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen_to_dump);
 }
 
 /* --- THAW, FREEZE --------------------------------------------------------------------------- */
@@ -312,7 +210,7 @@ static void thawed(struct freezer *f, int r, const struct error *err)
 		r = 0; /* the container is gone; that is told elsewhere */
 	if (r == 0)
 		ck->frozen = false;
-	order_done(ck, r, err);
+	checkpoint_order_done(ck, r, err);
 }
 
 static void frozen(struct freezer *f, int r, const struct error *err)
@@ -320,7 +218,7 @@ static void frozen(struct freezer *f, int r, const struct error *err)
 	struct checkpoint *ck = of_freezer(f);
 
 	ck->frozen = r == 0;
-	order_done(ck, r, err);
+	checkpoint_order_done(ck, r, err);
 }
 
 /* --- RELEASE -------------------------------------------------------------------------------- */
@@ -329,9 +227,9 @@ static void release(struct checkpoint *ck)
 {
 	gate_open(&ck->op.c->exec_gate);
 	if (ck->was_paused && !ck->frozen)
-		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+		checkpoint_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
 	else
-		order_done(ck, 0, NULL);
+		checkpoint_order_done(ck, 0, NULL);
 }
 
 /* --- EXIT ----------------------------------------------------------------------------------- */
@@ -342,7 +240,7 @@ static void exit_seen(struct process *p)
 
 	p->exit_hook = NULL;
 	timer_cancel(&ck->timer);
-	order_done(ck, 0, NULL);
+	checkpoint_order_done(ck, 0, NULL);
 }
 
 static void exit_overdue(struct timer *t)
@@ -353,7 +251,7 @@ static void exit_overdue(struct timer *t)
 	ck->op.p->exit_hook = NULL;
 	(void)error_reason(&err, REASON_TIMEOUT, -ETIMEDOUT,
 			   "the container did not end after its checkpoint");
-	order_done(ck, err.code, &err);
+	checkpoint_order_done(ck, err.code, &err);
 }
 
 static void thawed_to_exit(struct freezer *f, int r, const struct error *err)
@@ -362,12 +260,12 @@ static void thawed_to_exit(struct freezer *f, int r, const struct error *err)
 	struct process *p = ck->op.p;
 
 	if (r < 0 && r != -ENOENT) {
-		order_done(ck, r, err);
+		checkpoint_order_done(ck, r, err);
 		return;
 	}
 	ck->frozen = false;
 	if (p->exited_at) {
-		order_done(ck, 0, NULL);
+		checkpoint_order_done(ck, 0, NULL);
 		return;
 	}
 	p->exit_hook = exit_seen;
@@ -382,11 +280,11 @@ static void killed(void *data, int r, const struct error *err, struct bytes outp
 
 	(void)output;
 	if (r < 0 && err->rpc != RPC_NOT_FOUND) {
-		order_done(ck, r, err);
+		checkpoint_order_done(ck, r, err);
 		return;
 	}
 	/* Frozen processes die when they are thawed, before they run another instruction. */
-	set_freeze(ck, false, settings_of(ck)->timeouts.exit, thawed_to_exit);
+	checkpoint_freeze(ck, false, settings_of(ck)->timeouts.exit, thawed_to_exit);
 }
 
 static void order_exit(struct checkpoint *ck)
@@ -398,7 +296,7 @@ static void order_exit(struct checkpoint *ck)
 	/* Whatever is in the container: in a pid namespace of its own all die with the init. */
 	r = runtime_kill(&c->rt, SIGKILL, !c->bundle.own_pid_namespace, killed, ck, &err);
 	if (r < 0)
-		order_done(ck, r, &err);
+		checkpoint_order_done(ck, r, &err);
 }
 
 /* --- the stream ----------------------------------------------------------------------------- */
@@ -415,8 +313,7 @@ static void replied(void *data, const struct agent_reply *reply)
 		return; /* progress */
 	if (reply->order == AGENT_ORDER_ABORT) {
 		/* Whatever else is under way has a short time-out of its own. */
-		if (ck->dumping)
-			runtime_call_kill(ck->dumping);
+		gpu_dump_abort(ck);
 		return;
 	}
 	timer_cancel(&ck->patience);
@@ -432,13 +329,13 @@ static void replied(void *data, const struct agent_reply *reply)
 		quiesce(ck);
 		break;
 	case AGENT_ORDER_DUMP:
-		order_dump(ck, reply);
+		gpu_dump(ck, reply);
 		break;
 	case AGENT_ORDER_THAW:
-		set_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed);
+		checkpoint_freeze(ck, false, settings_of(ck)->timeouts.quiesce, thawed);
 		break;
 	case AGENT_ORDER_FREEZE:
-		set_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
+		checkpoint_freeze(ck, true, settings_of(ck)->timeouts.quiesce, frozen);
 		break;
 	case AGENT_ORDER_RELEASE:
 		release(ck);
@@ -451,7 +348,7 @@ static void replied(void *data, const struct agent_reply *reply)
 
 		(void)error_reason(&err, REASON_INTERNAL, -EPROTO,
 				   "order %d makes no sense in a checkpoint", (int)reply->order);
-		order_done(ck, err.code, &err);
+		checkpoint_order_done(ck, err.code, &err);
 	}
 	}
 }
@@ -530,7 +427,7 @@ static void wind_up(struct checkpoint *ck)
 	c->checkpointing = NULL;
 	gate_open(&c->exec_gate);
 	if (freeze != ck->frozen)
-		set_freeze(ck, freeze, settings_of(ck)->timeouts.quiesce, as_it_was);
+		checkpoint_freeze(ck, freeze, settings_of(ck)->timeouts.quiesce, as_it_was);
 	else
 		checkpoint_end(ck, ck->result, &ck->err);
 }
@@ -558,6 +455,7 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	req.work_path = ck->work_path;
 	req.checkpoint_ref = ck->options.ref;
 	req.held = buf_bytes(&ck->op.c->held);
+	req.mounts = ck->mounts;
 	if (ck->return_by) {
 		req.came_back = true;
 		req.last_order = ck->last_order;
@@ -581,6 +479,9 @@ void gpu_checkpoint(struct checkpoint *ck)
 				 "told from others");
 	if (r == 0)
 		r = checkpoint_work_path(ck, &err);
+	ck->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
+	if (r == 0)
+		r = gpu_look_at_mounts(c, &ck->mounts_mem, &ck->mounts, &err);
 	if (r < 0) {
 		checkpoint_end(ck, r, &err);
 		return;

@@ -119,6 +119,13 @@ static void gate_stuck(struct timer *t)
 
 static void quiesce(struct suspend *s)
 {
+	struct error err = ERROR_NULL;
+
+	if (s->op->c->exec_gate.closed) {
+		(void)error_reason(&err, REASON_INTERNAL, -EPROTO, "the container is quiet already");
+		order_done(s, err.code, &err);
+		return;
+	}
 	timer_set(loop_of(s), &s->timer, quiesce_limit(s), gate_stuck);
 	gate_close(&s->op->c->exec_gate, gate_empty);
 }

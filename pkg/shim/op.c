@@ -35,6 +35,23 @@ void op_enter(struct op *op, void (*begin)(struct op *op))
 	lane_enter(&op->p->lane, &op->lane, turn);
 }
 
+void op_call(struct shim *shim, struct ttrpc_call *call, const char *id, const char *exec_id,
+	     void (*begin)(struct op *op))
+{
+	struct error err = ERROR_NULL;
+	struct container *c = container_find(shim, id, &err);
+	struct process *p = c ? container_process(c, exec_id, &err) : NULL;
+	struct op *op;
+
+	if (!p) {
+		call_fail(call, &err);
+		return;
+	}
+	op = op_new(sizeof(*op), call, p);
+	if (op)
+		op_enter(op, begin);
+}
+
 static void op_free(struct op *op)
 {
 	lane_leave(&op->lane);

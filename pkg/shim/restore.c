@@ -38,6 +38,8 @@ struct restore {
 	nsec_t order_start;
 	struct remains remains;
 	int hold; /* of the checkpoint; 0 = none */
+	struct arena mounts_mem;
+	struct mount_records mounts; /* that it had */
 	bool awaiting_end; /* of the stream, after a failure */
 	struct timer timer;
 };
@@ -48,6 +50,28 @@ static struct restore *restore_of(struct flow *f)
 }
 
 /* --- the agent ------------------------------------------------------------------------------ */
+
+/* The reply is gone when the restore has ended. */
+static int keep_mounts(struct restore *rs, const struct mount_records *from, struct error *err)
+{
+	struct arena *mem = &rs->mounts_mem;
+	struct mount_records *to = &rs->mounts;
+
+	*to = (struct mount_records){ arena_alloc(mem, (from->n + 1) * sizeof(*to->items)), 0 };
+	for (size_t i = 0; to->items && i < from->n; i++) {
+		struct mount_record *m = &to->items[i];
+
+		*m = from->items[i];
+		m->destination = arena_strdup(mem, m->destination);
+		m->kind = arena_strdup(mem, m->kind);
+		m->type = m->root = NULL; /* nobody asks */
+		m->source = m->source ? arena_strdup(mem, m->source) : NULL;
+		if (!m->destination || !m->kind || (from->items[i].source && !m->source))
+			break;
+		to->n++;
+	}
+	return to->n == from->n && to->items ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
 
 static void agent_replied(void *data, const struct agent_reply *reply)
 {
@@ -78,6 +102,10 @@ static void agent_replied(void *data, const struct agent_reply *reply)
 		r = gpu_hold_images(rs->image_path, &err);
 		rs->hold = r > 0 ? r : 0;
 	}
+	if (r >= 0)
+		r = keep_mounts(rs, &reply->mounts, &err);
+	if (r >= 0)
+		r = gpu_map_mounts(rs->c, &rs->mounts, &rs->mounts_mem, &rs->args.mounts, &err);
 	flow_resume(&rs->flow, r < 0 ? r : 0, &err);
 }
 
@@ -165,7 +193,7 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	(void)output;
 	rs->call = NULL;
 	if (r < 0) {
-		gpu_criu_failure(rs->c, rs->work_path, false, &mine);
+		(void)gpu_criu_failure(rs->c, rs->work_path, false, &mine);
 		if (!rs->with_agent) {
 			/* containerd's own words, with what CRIU says behind them. */
 			char text[ERROR_TEXT_MAX];
@@ -181,13 +209,12 @@ static void restored(void *data, int r, const struct error *err, struct bytes ou
 	flow_resume(&rs->flow, r, &mine);
 }
 
-/* The cgroup to restore into, NULL for the OCI runtime's own way. CRIU's configuration takes no
+/* The cgroup to restore into, NULL where only the OCI runtime knows. CRIU's configuration takes no
  * blanks in a path, and no "#". */
 static const char *cgroup_root(const struct container *c, char *buf, size_t size)
 {
 	if (c->shim->cgroups.mode != CGROUP_V2 ||
-	    cgroup_path_of_spec(c->bundle.cgroups_path, c->options.systemd_cgroup, buf, size) < 0 ||
-	    strpbrk(buf, " \t\n\r#\"'"))
+	    cgroup_path_of(&c->rt, &c->bundle, buf, size) < 0 || strpbrk(buf, " \t\n\r#\"'"))
 		return NULL;
 	return buf;
 }
@@ -211,7 +238,7 @@ static int step_restore(struct flow *f, struct error *err)
 	rs->args.deadline = time_add(time_now(), c->shim->settings.timeouts.criu_restore);
 	if (ttrpc_call_deadline(rs->op->call) < rs->args.deadline)
 		rs->args.deadline = ttrpc_call_deadline(rs->op->call);
-	rs->args.no_cuda_plugin = rs->with_agent;
+	rs->args.no_cuda_plugin = rs->args.own_mounts = rs->with_agent;
 	rs->args.cgroup_root = cgroup_root(c, cgroup, sizeof(cgroup));
 	stdio_child(&c->init.io, &io);
 	reaper_hold(&c->shim->reaper, &c->init.hold);
@@ -264,23 +291,29 @@ static int step_attach(struct flow *f, struct error *err)
 	return process_attach_stdio(&restore_of(f)->c->init, f);
 }
 
-/* See adopt.h. The container runs without, but not under its limits: that is worth a warning. */
-static void move_to_own_cgroup(const struct container *c)
+/*
+ * CRIU was told the cgroup where the spec names it (cgroup_root()); only the runtime knows where
+ * it is otherwise, and it has made it by now: see adopt.h. Outside of its cgroup the container
+ * would have no limits, and pause and kill would miss it: then it does not run at all.
+ */
+static int settle_in_cgroup(const struct container *c, struct error *err)
 {
-	struct error err = ERROR_NULL;
 	char path[PATH_MAX];
 	int r;
 
 	if (c->shim->cgroups.mode != CGROUP_V2)
-		return;
-	r = runtime_cgroup(&c->rt, path, sizeof(path), &err);
-	if (r == -ENOENT)
-		return; /* a container without a cgroup of its own, or another runtime's */
+		return 0;
+	r = runtime_cgroup(&c->rt, path, sizeof(path), err);
+	if (r == -ENOENT) {
+		*err = ERROR_NULL; /* a container without a cgroup of its own, or another runtime's */
+		return 0;
+	}
 	if (r == 0)
-		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, &err);
-	if (r < 0)
-		log_warning("the restored container is not in its cgroup",
-			    F_STR("container", c->id), F_ERR(&err));
+		r = adopt_processes(&c->shim->cgroups, c->init.pid, path, err);
+	if (r == 0)
+		return 0;
+	err->reason = REASON_RUNTIME_FAILED;
+	return error_wrap(err, r, "the restored container is not in its cgroup");
 }
 
 static int step_register(struct flow *f, struct error *err)
@@ -289,11 +322,15 @@ static int step_register(struct flow *f, struct error *err)
 	struct container *c = rs->c;
 	int r = process_read_pid(c->path, "init.pid", &c->init.pid, err);
 
+	if (r == 0)
+		r = settle_in_cgroup(c, err);
 	if (r < 0)
 		return r;
-	move_to_own_cgroup(c);
 	container_find_cgroup(c);
 	rs->restored = true;
+	r = gpu_verify_mounts(c, &rs->mounts, err);
+	if (r < 0)
+		return r;
 	return rs->with_agent && c->bundle.gpu ? gpu_make_nodes(c, err) : 0;
 }
 
@@ -353,6 +390,7 @@ static void done(struct flow *f, int r, const struct error *err)
 	container_unref(c);
 	if (rs->hold)
 		(void)close(rs->hold);
+	arena_done(&rs->mounts_mem);
 	free(rs);
 }
 
@@ -377,6 +415,7 @@ void start_restore(struct op *op)
 	rs->c = c;
 	rs->p = op->p;
 	rs->with_agent = gpu_restores(c);
+	rs->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
 	r = PATH_PRINTF(rs->image_path, "%s", c->checkpoint ? c->checkpoint : "");
 	if (r == 0)
 		r = *c->options.criu_work_path

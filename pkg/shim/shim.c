@@ -25,6 +25,14 @@ void shim_publish(struct shim *shim, const char *topic, const char *type,
 	publisher_send(shim->publisher, topic, type, event);
 }
 
+void shim_expect_moves(struct shim *shim)
+{
+	int r = forewarn_moves(&shim->forewarn);
+
+	if (r < 0)
+		log_debug("no child to forewarn the kernel", F_INT("errno", -r));
+}
+
 static void leave_when_flushed(struct timer *t)
 {
 	struct shim *shim = container_of(t, struct shim, leave);
@@ -46,6 +54,7 @@ void shim_leave(struct shim *shim)
 	if (shim->leave_by)
 		return;
 	shim->leave_by = time_now() + LEAVE_MAX;
+	timer_cancel(&shim->orphan.timer);
 	/* First the name, then the socket: a new shim must never find its own removed. */
 	if (*shim->socket_path)
 		socket_unlink(shim->socket_path, &shim->socket_id);
@@ -121,6 +130,8 @@ static void tear_down(struct shim *shim)
 	publisher_free(shim->publisher);
 	while ((c = list_first(&shim->containers, struct container, node)))
 		container_retire(c);
+	forewarn_done(&shim->forewarn);
+	timer_cancel(&shim->orphan.timer);
 	signals_close(&shim->signals);
 	loop_free(shim->loop);
 	cgroup_host_close(&shim->cgroups);
@@ -153,13 +164,16 @@ int shim_serve(const struct args *args, int listen_fd, struct error *err)
 
 	list_init(&shim.containers);
 	reaper_init(&shim.reaper);
+	forewarn_init(&shim.forewarn, &shim.cgroups, &shim.reaper);
 	open_log();
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return error_sys(err, errno, "become a subreaper");
 	r = set_up(&shim, args, listen_fd, err);
 	if (r == 0) {
+		shim_expect_moves(&shim); /* a Create is on its way */
 		log_debug("shim serving", F_STR("id", shim.id), F_STR("namespace", shim.ns),
 			  F_INT("pid", getpid()));
+		orphan_watch_shim(&shim);
 		trim();
 		r = loop_run(shim.loop);
 		if (r < 0)

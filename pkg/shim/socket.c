@@ -11,12 +11,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "base/time.h"
 
-#define BACKLOG 1024
+#define BACKLOG    1024
+/* Others hold the lock for the blink of an eye, unless they have been stopped. */
+#define LOCK_MAX   (2 * NSEC_PER_SEC)
+#define LOCK_AGAIN (5 * NSEC_PER_MSEC)
 
 int socket_path(const char *dir, const char *grpc_address, const char *ns, const char *group,
 		char *buf)
@@ -65,9 +70,15 @@ static int lock_folder(const char *path, struct error *err)
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_sys(err, errno, "open %s", dir);
-	while (flock(fd, LOCK_EX) < 0)
-		if (errno != EINTR)
+	for (nsec_t end = time_now() + LOCK_MAX; flock(fd, LOCK_EX | LOCK_NB) < 0;) {
+		const struct timespec pause = { .tv_nsec = LOCK_AGAIN };
+
+		if (errno != EINTR && errno != EWOULDBLOCK)
 			return error_sys(err, errno, "lock %s", dir);
+		if (time_now() >= end)
+			return error_sys(err, -ETIMEDOUT, "lock %s: another process holds it", dir);
+		(void)nanosleep(&pause, NULL);
+	}
 	return TAKE_FD(fd);
 }
 

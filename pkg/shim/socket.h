@@ -25,7 +25,7 @@ int socket_path(const char *dir, const char *grpc_address, const char *ns, const
  * Listens on path, whose folder is created (0700) if missing. Returns a listening descriptor;
  * -EADDRINUSE when a living shim serves it; or negative with err. A socket left behind by a dead
  * one is replaced. Two callers at once are told apart by a lock on the folder: one listens, the
- * other finds it living.
+ * other finds it living. Who holds that lock is waited for, for two seconds: -ETIMEDOUT.
  */
 int socket_listen(const char *path, struct error *err);
 

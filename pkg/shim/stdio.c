@@ -306,6 +306,7 @@ static void attach_more(struct stdio *io)
 static void attach_failed(struct stdio *io, int r)
 {
 	timer_cancel(&io->drain);
+	console_close(&io->console); /* a terminal that comes now has nobody to be told */
 	finish(io, r);
 }
 

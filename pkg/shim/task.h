@@ -9,6 +9,7 @@
  *	exec.c       Exec, Start of an exec              delete.c     Delete
  *	control.c    Kill, Pause, Resume, Update, ...    stats.c      Pids, Stats
  *	checkpoint.c Checkpoint                          restore.c    Start of a checkpoint
+ *	orphan.c     what containerd has forgotten
  *	gpu_checkpoint.c, gpu_suspend.c, gpu.c  the GPU side, with the agent (hooks/)
  */
 #ifndef KYB_SHIM_TASK_H
@@ -16,6 +17,7 @@
 
 #include "base/buf.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/forewarn.h"
 #include "cgroup/oom.h"
 #include "conf/shim_settings.h"
 #include "event/flow.h"
@@ -31,6 +33,12 @@
 #include "shim/socket.h"
 #include "shim/stdio.h"
 
+/* Looks now and then, less often each time. */
+struct orphan {
+	struct timer timer;
+	nsec_t pause;
+};
+
 struct shim {
 	struct loop *loop;
 	struct reaper reaper;
@@ -39,6 +47,7 @@ struct shim {
 	struct publisher *publisher;
 	struct shim_settings settings;
 	struct cgroup_host cgroups;
+	struct forewarn forewarn;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
 	unsigned int n_ops; /* calls under way, see op_new() */
@@ -46,6 +55,7 @@ struct shim {
 	struct socket_id socket_id;
 	struct timer leave;
 	nsec_t leave_by; /* 0 = not leaving */
+	struct orphan orphan; /* without containers: is there anybody who knows of it? */
 };
 
 enum process_state {
@@ -111,6 +121,7 @@ struct container {
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
 	bool init_waits;  /* its exit is told once the last exec is gone */
+	struct orphan orphan; /* stopped: is its bundle still there? */
 	unsigned int running_execs;
 	char *checkpoint; /* images to restore from, or NULL */
 	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
@@ -187,6 +198,10 @@ struct op {
 void *op_new(size_t size, struct ttrpc_call *call, struct process *p);
 /* Calls begin() when no other op of the process's lane is under way. */
 void op_enter(struct op *op, void (*begin)(struct op *op));
+/* Both, for a call that names its process (exec_id "": the init); one that does not exist is
+ * answered NotFound. */
+void op_call(struct shim *shim, struct ttrpc_call *call, const char *id, const char *exec_id,
+	     void (*begin)(struct op *op));
 /* These answer the call, leave the lane and free the op. */
 void op_reply(struct op *op, const ProtobufCMessage *msg);
 void op_reply_empty(struct op *op);
@@ -248,8 +263,20 @@ void exit_keep(struct process *p);
 /* An exec that was counted as running was not started after all. */
 void exit_exec_gone(struct container *c);
 
+/* --- orphan.c ------------------------------------------------------------------------------- */
+
+/* Its init has exited: when its bundle goes without a Delete, it is dropped, without an event. */
+void orphan_watch(struct container *c);
+/* It has no container: when its bundle, in which it was started, goes without a Shutdown, it leaves. */
+void orphan_watch_shim(struct shim *shim);
+
 /* --- shim.c --------------------------------------------------------------------------------- */
 
+/*
+ * The OCI runtime is about to move a process into a cgroup: in this call, or in the next that
+ * containerd makes. To be called as early as that is known.
+ */
+void shim_expect_moves(struct shim *shim);
 /* Publishes an event of this shim. topic and type are constants. */
 void shim_publish(struct shim *shim, const char *topic, const char *type,
 		  const ProtobufCMessage *event);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Execs, and the order of exits: those of all execs before that of their init, each once. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "shim/test-rig.h"
 
@@ -120,6 +123,27 @@ static void an_exec_that_cannot_be_started_is_waited_for_no_longer(void **state)
 		assert_int_equal(rig_delete(r, "web", "sh", NULL), RPC_OK);
 	}
 	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__RUNNING);
+}
+
+/* A full disk, or an init that has just died: then nothing was counted, so nothing is taken back. */
+static void an_exec_that_was_never_begun_holds_no_exit_up(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+	struct error err;
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/sh-process.json", c->path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(rig_exec(r, "web", "sh", NULL), RPC_OK);
+	assert_int_equal(rig_start(r, "web", "sh", &err), RPC_UNKNOWN);
+	assert_non_null(strstr(err.text, "write the process of exec sh"));
+	assert_int_equal(c->running_execs, 0);
+	assert_int_equal(rig_calls(r, "web", "exec"), 0);
+	kill_process(&c->init);
+	rig_event(r, 3, "/tasks/exit web web 137");
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__STOPPED);
+	assert_int_equal(rig_delete(r, "web", "sh", NULL), RPC_OK);
 }
 
 static void an_exec_may_be_prepared_before_the_container_starts(void **state)
@@ -312,6 +336,43 @@ static void a_spec_that_is_none_is_refused(void **state)
 	rig_events_end(r, 2);
 }
 
+static void put_file(const char *root, const char *dir, const char *name, const char *text)
+{
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/%s", root, dir), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%s/%s", root, dir, name), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, text, strlen(text), 0600, FILE_PLAIN), 0);
+}
+
+/* Somebody has moved itself to where it is, and is gone; the next one has to do it anew. */
+static void forewarned(struct rig *r)
+{
+	char path[PATH_MAX], line[8];
+
+	UNTIL(r, r->shim.forewarn.child.pid == 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/shims/cgroup.procs", r->cgroup), 0);
+	assert_int_equal(file_read_line(AT_FDCWD, path, line, sizeof(line)), 0);
+	assert_string_equal(line, "0");
+	put_file(r->cgroup, "shims", "cgroup.procs", "");
+}
+
+static void the_kernel_is_forewarned_of_moves(void **state)
+{
+	struct rig *r = *state;
+
+	put_file(r->proc, "self", "cgroup", "0::/shims\n");
+	put_file(r->cgroup, "shims", "cgroup.procs", "");
+	(void)rig_running(r, "web"); /* its Create */
+	forewarned(r);
+	assert_int_equal(rig_exec(r, "web", "sh", NULL), RPC_OK);
+	forewarned(r);
+	assert_int_equal(rig_start(r, "web", "sh", NULL), RPC_OK);
+	forewarned(r);
+	assert_int_equal(rig_kill(r, "web", "sh", SIGKILL), RPC_OK);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +380,7 @@ int main(int argc, char **argv)
 		T(an_exec_lives_and_dies),
 		T(an_exit_before_its_start_has_returned_is_told_after_it),
 		T(an_exec_that_cannot_be_started_is_waited_for_no_longer),
+		T(an_exec_that_was_never_begun_holds_no_exit_up),
 		T(an_exec_may_be_prepared_before_the_container_starts),
 		T(the_exit_of_the_init_is_told_last),
 		T(a_container_takes_its_execs_with_it),
@@ -328,6 +390,7 @@ int main(int argc, char **argv)
 		T(what_the_runtime_says_of_a_kill_is_translated),
 		T(those_who_wait_may_leave),
 		T(a_spec_that_is_none_is_refused),
+		T(the_kernel_is_forewarned_of_moves),
 	};
 	int r = rig_main(argc, argv);
 

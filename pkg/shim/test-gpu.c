@@ -5,14 +5,19 @@
  * container is afterwards as running or as paused as containerd believes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
+#include "base/fd.h"
 #include "base/path.h"
 #include "rpc/grpc_server.h"
 #include "rpc/pb.h"
+#include "shim/checkpoint.h"
 #include "shim/hooks/agent.h"
 #include "shim/test-rig.h"
 #include "tests/clock.h"
@@ -20,6 +25,7 @@
 /* Without its numbers: a restore would make the node, and the process is in our own root here. */
 #define GPU "\"devices\":[{\"path\":\"/dev/nvidia0\",\"type\":\"c\"}]," RIG_OWN_PIDS
 #define GPU_SPEC  RIG_SPEC("", GPU)
+#define SUSPENDED RIG_SPEC("\"kybernate.io/pause\":\"suspend\"", GPU)
 #define FROM_REF  RIG_SPEC("\"kybernate.io/restore-from\":\"my-ref\"", GPU)
 #define EMPTY_REF RIG_SPEC("\"kybernate.io/restore-from\":\"\"", GPU)
 
@@ -30,7 +36,8 @@ static struct {
 	struct grpc_call *call; /* the stream, or NULL */
 	char path[96];
 	unsigned int streams;
-	bool restore, prepare, wants_exit, paused;
+	enum { CHECKPOINT, RESTORE, SUSPEND } kind;
+	bool prepare, wants_exit, paused;
 	char image_path[PATH_MAX], ref[64], flags[128];
 	/* the last answer to an order */
 	unsigned int results;
@@ -76,7 +83,7 @@ static void heard_checkpoint(struct grpc_call *call, struct bytes msg)
 		take_result(m->result);
 		return;
 	}
-	agent.restore = false;
+	agent.kind = CHECKPOINT;
 	agent.wants_exit = m->options->exit;
 	agent.paused = m->options->paused;
 	(void)snprintf(agent.image_path, sizeof(agent.image_path), "%s", m->options->image_path);
@@ -99,10 +106,23 @@ static void heard_restore(struct grpc_call *call, struct bytes msg)
 		take_result(m->result);
 		return;
 	}
-	agent.restore = true;
+	agent.kind = RESTORE;
 	agent.prepare = m->stage != 0;
 	(void)snprintf(agent.ref, sizeof(agent.ref), "%s", m->checkpoint_ref);
 	(void)snprintf(agent.image_path, sizeof(agent.image_path), "%s", m->image_path);
+}
+
+static void heard_suspend(struct grpc_call *call, struct bytes msg)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)1 << 20);
+	const Kybernate__Agent__V1__SuspendRequest *m =
+		pb_unpack(&kybernate__agent__v1__suspend_request__descriptor, msg, &mem);
+
+	(void)call;
+	assert_non_null(m);
+	agent.kind = SUSPEND;
+	if (m->result)
+		take_result(m->result);
 }
 
 static const struct grpc_method_ops checkpoint_ops = { .started = agent_started,
@@ -111,9 +131,13 @@ static const struct grpc_method_ops checkpoint_ops = { .started = agent_started,
 static const struct grpc_method_ops restore_ops = { .started = agent_started,
 						    .message = heard_restore,
 						    .ended = agent_gone };
+static const struct grpc_method_ops suspend_ops = { .started = agent_started,
+						    .message = heard_suspend,
+						    .ended = agent_gone };
 static const struct grpc_method agent_methods[] = {
 	{ "/kybernate.agent.v1.NodeAgent/Checkpoint", GRPC_BIDI, &checkpoint_ops },
 	{ "/kybernate.agent.v1.NodeAgent/Restore", GRPC_BIDI, &restore_ops },
+	{ "/kybernate.agent.v1.NodeAgent/Suspend", GRPC_BIDI, &suspend_ops },
 };
 
 static void say(struct bytes packed)
@@ -128,19 +152,21 @@ static void speak(unsigned int status, enum agent_order order, const char *image
 {
 	Kybernate__Agent__V1__CheckpointReply c = KYBERNATE__AGENT__V1__CHECKPOINT_REPLY__INIT;
 	Kybernate__Agent__V1__RestoreReply x = KYBERNATE__AGENT__V1__RESTORE_REPLY__INIT;
+	Kybernate__Agent__V1__SuspendReply s = KYBERNATE__AGENT__V1__SUSPEND_REPLY__INIT;
+	const ProtobufCMessage *const replies[] = { &c.base, &x.base, &s.base };
 	Kybernate__Agent__V1__Error error = KYBERNATE__AGENT__V1__ERROR__INIT;
 	static char flag[] = "tcp-established", *flags[] = { flag };
 	_cleanup_buf_ struct buf packed = BUF_NULL;
 
 	error.reason = (Kybernate__Agent__V1__Reason)reason;
 	error.message = (char *)"as the agent says";
-	c.status = x.status = (Kybernate__Agent__V1__Status)status;
-	c.order = x.order = (Kybernate__Agent__V1__Order)order;
-	c.error = x.error = reason ? &error : NULL;
+	c.status = x.status = s.status = (Kybernate__Agent__V1__Status)status;
+	c.order = x.order = s.order = (Kybernate__Agent__V1__Order)order;
+	c.error = x.error = s.error = reason ? &error : NULL;
 	c.image_path = x.image_path = (char *)image_path;
 	x.runtime_flags = flags;
 	x.n_runtime_flags = 1;
-	assert_int_equal(pb_pack(agent.restore ? &x.base : &c.base, &packed), 0);
+	assert_int_equal(pb_pack(replies[agent.kind], &packed), 0);
 	say(buf_bytes(&packed));
 }
 
@@ -187,8 +213,8 @@ static int setup(void **state)
 	assert_int_equal(PATH_PRINTF(agent.path, "%s/agent", r->dir), 0);
 	fd = socket_listen(agent.path, NULL);
 	assert_true(fd >= 0);
-	assert_int_equal(grpc_server_new(r->shim.loop, fd, &config, agent_methods, 2, NULL,
-					 &agent.server), 0);
+	assert_int_equal(grpc_server_new(r->shim.loop, fd, &config, agent_methods,
+					 ARRAY_SIZE(agent_methods), NULL, &agent.server), 0);
 	r->shim.settings.agent_socket = agent.path;
 	rig_cgroup(r, "web");
 	return 0;
@@ -401,6 +427,113 @@ static void a_dump_that_fails_is_told_with_its_reason(void **state)
 	rig_answer_done(&a);
 }
 
+/* A dump that CRIU refuses because a connection is being made; it is in the pause after it. */
+static void begin_refused_dump(struct rig *r, struct container *c, struct answer *a, char *images)
+{
+	static const char log[] = "(00.1) Error (criu/sk-inet.c:176): In-flight connection (l) for 1\n";
+	int fd;
+
+	begin_checkpoint(r, a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_int_equal(path_printf(images, PATH_MAX, "%s/images", r->dir), 0);
+	fd = open(c->checkpointing->work_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(file_write(fd, "dump.log", log, strlen(log), 0600, FILE_PLAIN), 0);
+	(void)close(fd);
+	rig_script(r, "web", "checkpoint", "fail criu failed: type NOTIFY errno 0\n");
+	begin_order(AGENT_ORDER_DUMP, images);
+	UNTIL(r, rig_calls(r, "web", "checkpoint"));
+}
+
+static void a_dump_that_may_do_better_is_tried_once_more(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], left[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
+	assert_true(c->exec_gate.closed);
+	assert_int_equal(agent.results, 0);
+	/* What the first one has written does not get into the second one's images. */
+	assert_int_equal(path_printf(left, sizeof(left), "%s/pages-1.img", images), 0);
+	assert_int_equal(file_write(AT_FDCWD, left, "1", 1, 0600, FILE_PLAIN), 0);
+	rig_script(r, "web", "checkpoint", "\n");
+	UNTIL(r, agent.results);
+	assert_true(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
+	assert_true(rig_frozen(r, "web"));
+	assert_int_equal(access(left, F_OK), -1);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	assert_true(order(r, AGENT_ORDER_RELEASE));
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+static void a_dump_is_not_tried_a_third_time(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_CRIU_DUMP_FAILED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+static void nobody_waits_for_another_dump_after_an_abort(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE);
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* The client's own files are not ours to remove, so there is no second attempt among them. */
+static void a_folder_that_was_not_empty_is_left_alone(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], mine[PATH_MAX];
+	struct answer a;
+
+	assert_int_equal(path_printf(images, sizeof(images), "%s/images", r->dir), 0);
+	assert_int_equal(path_mkdirs(images, 0700), 0);
+	assert_int_equal(path_printf(mine, sizeof(mine), "%s/mine", images), 0);
+	assert_int_equal(file_write(AT_FDCWD, mine, "1", 1, 0600, FILE_PLAIN), 0);
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_int_equal(access(mine, F_OK), 0);
+	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	rig_answer_done(&a);
+}
+
 static void orders_that_make_no_sense(void **state)
 {
 	struct rig *r = *state;
@@ -583,6 +716,59 @@ static void a_container_that_dies_meanwhile(void **state)
 	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_OK);
 }
 
+/* --- suspend -------------------------------------------------------------------------------- */
+
+static struct container *suspending(struct rig *r, struct answer *a)
+{
+	struct container *c;
+
+	(void)rig_bundle(r, "web", SUSPENDED);
+	assert_int_equal(rig_create(r, "web", NULL), RPC_OK);
+	assert_int_equal(rig_start(r, "web", "", NULL), RPC_OK);
+	c = container_find(&r->shim, "web", NULL);
+	assert_non_null(c);
+	rig_begin_simple(r, a, "Pause", "web");
+	UNTIL(r, agent.call && agent.kind == SUSPEND);
+	return c;
+}
+
+static void a_container_is_suspended(void **state)
+{
+	struct rig *r = *state;
+	struct answer a;
+	struct container *c = suspending(r, &a);
+
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_true(c->exec_gate.closed);
+	assert_true(order(r, AGENT_ORDER_FREEZE));
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__PAUSING);
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__PAUSED);
+	as_before(r, c, PROCESS_PAUSED);
+	rig_event(r, 2, "/tasks/paused web");
+	rig_answer_done(&a);
+}
+
+/* Nothing that the agent says may bring the shim down: it serves a whole pod. */
+static void a_suspend_is_quiet_once_only(void **state)
+{
+	struct rig *r = *state;
+	struct answer a;
+	struct container *c = suspending(r, &a);
+
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	assert_false(order(r, AGENT_ORDER_QUIESCE));
+	assert_int_equal(agent.reason, REASON_INTERNAL);
+	assert_false(order(r, AGENT_ORDER_DUMP));
+	verdict(FAILED, REASON_LOCK_TIMEOUT);
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "LOCK_TIMEOUT: as the agent says"));
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* --- restore -------------------------------------------------------------------------------- */
 
 static void begin_create(struct rig *r, struct answer *a, const char *spec)
@@ -716,6 +902,30 @@ static void an_agent_that_leaves_ends_the_restore(void **state)
 	ended_badly(r, c, &start, &wait);
 }
 
+/* Outside of its cgroup it would have no limits: what the runtime has made must be joined. */
+static void one_that_cannot_get_into_its_cgroup_does_not_run(void **state)
+{
+	static const char status[] = "{\"cgroup_paths\":{\"\":\"/sys/fs/cgroup/kyb-none\"}}";
+	struct rig *r = *state;
+	struct container *c = prepared(r);
+	struct answer start, wait;
+	char path[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(path, "%s/web/web", r->dir), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/web/web/state.json", r->dir), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, status, strlen(status), 0600, FILE_PLAIN), 0);
+	free(c->rt.root);
+	assert_true(asprintf(&c->rt.root, "%s/web", r->dir) > 0);
+	rig_cgroup(r, "web"); /* where CRIU puts it */
+	begin_both(r, &start, &wait);
+	assert_false(order(r, AGENT_ORDER_RESTORE));
+	assert_int_equal(agent.reason, REASON_RUNTIME_FAILED);
+	assert_non_null(strstr(agent.message, "not in its cgroup"));
+	verdict(FAILED, REASON_RUNTIME_FAILED);
+	ended_badly(r, c, &start, &wait);
+}
+
 static void a_restore_that_fails_at_criu_waits_for_the_agents_last_word(void **state)
 {
 	struct rig *r = *state;
@@ -775,6 +985,10 @@ int main(int argc, char **argv)
 		T(an_agent_that_leaves_between_orders),
 		T(an_agent_that_leaves_during_the_dump),
 		T(a_dump_that_fails_is_told_with_its_reason),
+		T(a_dump_that_may_do_better_is_tried_once_more),
+		T(a_dump_is_not_tried_a_third_time),
+		T(nobody_waits_for_another_dump_after_an_abort),
+		T(a_folder_that_was_not_empty_is_left_alone),
 		T(orders_that_make_no_sense),
 		T(a_checkpoint_with_exit_ends_it),
 		T(one_that_does_not_end_is_told),
@@ -782,10 +996,13 @@ int main(int argc, char **argv)
 		T(execs_wait_for_the_release),
 		T(an_exec_that_hangs_at_its_start_is_not_waited_for),
 		T(a_container_that_dies_meanwhile),
+		T(a_container_is_suspended),
+		T(a_suspend_is_quiet_once_only),
 		T(a_container_is_restored),
 		T(what_does_not_fit_is_not_created),
 		T(gpu_memory_that_does_not_come_back_ends_the_restore),
 		T(an_agent_that_leaves_ends_the_restore),
+		T(one_that_cannot_get_into_its_cgroup_does_not_run),
 		T(a_restore_that_fails_at_criu_waits_for_the_agents_last_word),
 		T(a_last_word_that_does_not_come_is_not_waited_for),
 		T(an_agent_that_claims_what_it_has_not_ordered),

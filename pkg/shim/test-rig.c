@@ -337,6 +337,7 @@ int rig_open(void **state)
 					     NULL), 0);
 	/* No cgroups but those that a test makes itself. */
 	assert_int_equal(cgroup_host_open(&s->cgroups, CGROUP_V2, r->cgroup, r->proc, NULL), 0);
+	forewarn_init(&s->forewarn, &s->cgroups, &s->reaper);
 	assert_int_equal(loop_new(&s->loop), 0);
 	assert_int_equal(signals_open(s->loop, &s->signals, signos, caught), 0);
 	serve_events(r);
@@ -371,7 +372,9 @@ int rig_close(void **state)
 	publisher_free(s->publisher);
 	while ((c = list_first(&s->containers, struct container, node)))
 		container_retire(c);
+	timer_cancel(&s->orphan.timer);
 	ttrpc_server_free(r->containerd);
+	forewarn_done(&s->forewarn);
 	kill_children();
 	signals_close(&s->signals);
 	loop_free(s->loop);

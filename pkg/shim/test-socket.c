@@ -161,6 +161,28 @@ static void what_cannot_be_replaced_is_an_error(void **state)
 	assert_int_equal(socket_listen(deep, &err), -ENAMETOOLONG);
 }
 
+/* Whoever holds it may have been stopped: containerd's start must not hang with it. */
+static void the_lock_is_not_waited_for_for_ever(void **state)
+{
+	struct folder *f = *state;
+	struct error err = ERROR_NULL;
+	char dir[PATH_MAX];
+	int fd;
+
+	assert_int_equal(PATH_PRINTF(dir, "%s/s", f->top), 0);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	(void)alarm(20);
+	assert_int_equal(socket_listen(f->path, &err), -ETIMEDOUT);
+	assert_non_null(strstr(err.text, dir));
+	(void)alarm(0);
+	(void)close(fd);
+	fd = socket_listen(f->path, NULL);
+	assert_true(fd >= 0);
+	(void)close(fd);
+}
+
 /* Between the other's bind() and listen() its socket looks dead. */
 static void the_lock_on_the_folder_is_waited_for(void **state)
 {
@@ -264,6 +286,7 @@ int main(void)
 		T(a_dead_one_is_replaced),
 		T(what_cannot_be_replaced_is_an_error),
 		T(the_lock_on_the_folder_is_waited_for),
+		T(the_lock_is_not_waited_for_for_ever),
 		T(of_many_at_once_one_listens),
 		T(only_ones_own_is_removed),
 	};

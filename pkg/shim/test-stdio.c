@@ -692,6 +692,30 @@ static void a_terminal_that_does_not_come(void **state)
 	assert_int_equal(r->result, -ETIMEDOUT);
 }
 
+/* Attaching has failed for want of an output; what the runtime sends then is nobody's any more. */
+static void a_terminal_that_comes_too_late(void **state)
+{
+	struct rig *r = *state;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char none[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(none, "%s/none", r->dir), 0);
+	init(r, "", none, "", true);
+	prepare(r, 0);
+	(void)strcpy(addr.sun_path, stdio_console(&r->io));
+	assert_int_equal(connect(sock, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	rounds(r, 2);
+	attach(r);
+	UNTIL(r, r->done);
+	assert_int_equal(r->result, -ENOENT);
+	(void)!send(sock, "x", 1, MSG_NOSIGNAL);
+	rounds(r, 5);
+	assert_int_equal(r->done, 1);
+	assert_int_not_equal(access(addr.sun_path, F_OK), 0);
+	(void)close(sock);
+}
+
 static void something_else_than_a_terminal(void **state)
 {
 	struct rig *r = *state;
@@ -814,6 +838,7 @@ int main(int argc, char **argv)
 		T(its_size_is_set),
 		T(a_terminal_is_emptied_at_the_exit),
 		T(a_terminal_that_does_not_come),
+		T(a_terminal_that_comes_too_late),
 		T(something_else_than_a_terminal),
 		T(a_logger_reads_the_pipes_itself),
 		T(a_logger_of_a_terminal),

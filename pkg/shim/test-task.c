@@ -7,8 +7,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/path.h"
 #include "shim/test-rig.h"
 #include "tests/clock.h"
 
@@ -551,6 +553,26 @@ static void a_delete_can_be_asked_again(void **state)
 	rig_events_end(r, 4);
 }
 
+/* crun's words depend on its release and on what is missing; its folder does not. */
+static void crun_may_have_deleted_it_itself(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+
+	kill_init(c);
+	UNTIL(r, c->init.exited_at);
+	rig_script(r, "web", "delete", "fail cannot open directory `/r/web`: No such file or directory\n");
+	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_UNKNOWN);
+	c->rt.crun = true;
+	free(c->rt.root);
+	c->rt.root = strdup(r->dir);
+	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_UNKNOWN); /* it is there: the bundle */
+	free(c->rt.root);
+	assert_true(asprintf(&c->rt.root, "%s/none", r->dir) > 0);
+	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_OK);
+	rig_event(r, 3, "/tasks/delete web 137");
+}
+
 static void a_delete_goes_on_when_its_caller_has_left(void **state)
 {
 	struct rig *r = *state;
@@ -616,6 +638,57 @@ static void calls_that_come_after_a_delete_find_nothing(void **state)
 	rig_answer_done(&pause);
 }
 
+/* --- without a Delete ----------------------------------------------------------------------- */
+
+/* containerd had `delete` clean up while the shim lives, and removed the bundle. */
+static void a_container_whose_bundle_is_gone_is_forgotten(void **state)
+{
+	struct rig *r = *state;
+	struct container *web = rig_running(r, "web"), *db = rig_running(r, "db");
+	char away[PATH_MAX];
+
+	kill_init(web);
+	rig_event(r, 4, "/tasks/exit web web 137");
+	rig_run_for(r, 50 * NSEC_PER_MSEC); /* so that the event is not sent again */
+	clock_advance(16 * NSEC_PER_SEC);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__STOPPED); /* the bundle is there */
+	assert_int_equal(PATH_PRINTF(away, "%s.away", web->path), 0);
+	assert_int_equal(rename(web->path, away), 0);
+	clock_advance(31 * NSEC_PER_SEC);
+	UNTIL(r, list_count(&r->shim.containers) == 1);
+	assert_int_equal(rig_simple(r, "State", "web", NULL), RPC_NOT_FOUND);
+	assert_int_equal(rig_state(r, "db", ""), TASK__STATUS__RUNNING);
+	assert_int_equal(r->shim.leave_by, 0);
+
+	kill_init(db);
+	rig_event(r, 5, "/tasks/exit db db 137");
+	assert_int_equal(rig_delete(r, "db", "", NULL), RPC_OK);
+	rig_event(r, 6, "/tasks/delete db 137");
+	rig_events_end(r, 7);
+}
+
+/* ... and that was the only one, or there never was one. */
+static void a_shim_that_nobody_knows_leaves(void **state)
+{
+	struct rig *r = *state;
+	char here[PATH_MAX], own[PATH_MAX];
+
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(PATH_PRINTF(own, "%s/own", r->dir), 0);
+	assert_int_equal(mkdir(own, 0700), 0);
+	assert_int_equal(chdir(own), 0);
+	orphan_watch_shim(&r->shim);
+	clock_advance(16 * NSEC_PER_SEC);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(r->shim.leave_by, 0);
+	assert_int_equal(rmdir(own), 0);
+	clock_advance(31 * NSEC_PER_SEC);
+	UNTIL(r, r->shim.leave_by);
+	assert_int_equal(chdir(here), 0);
+	timer_cancel(&r->shim.leave);
+}
+
 /* --- Shutdown ------------------------------------------------------------------------------- */
 
 static void shutdown_waits_for_the_last_container(void **state)
@@ -660,9 +733,12 @@ int main(int argc, char **argv)
 		T(a_start_that_fails_says_why_and_leaves_it_created),
 		T(a_container_that_was_never_started_is_killed_first),
 		T(a_delete_can_be_asked_again),
+		T(crun_may_have_deleted_it_itself),
 		T(a_delete_goes_on_when_its_caller_has_left),
 		T(an_exit_that_does_not_come_is_not_waited_for_for_ever),
 		T(calls_that_come_after_a_delete_find_nothing),
+		T(a_container_whose_bundle_is_gone_is_forgotten),
+		T(a_shim_that_nobody_knows_leaves),
 		T(shutdown_waits_for_the_last_container),
 	};
 	int r = rig_main(argc, argv);

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -18,6 +19,8 @@ except ImportError as e:
     WHY_NOT = f"{e} (Debian: python3-grpcio, python3-protobuf)"
 else:
     WHY_NOT = None if shutil.which("protoc") else "no protoc (Debian: protobuf-compiler)"
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by all children too
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TIMEOUT = 60  # of one run; sanitizers and a busy machine included

@@ -268,3 +268,32 @@ def test_an_innocent_thread_of_that_name(gpu, caller, tmp_path):
         child.kill()
         child.wait()
         child.stdout.close()
+
+
+def test_a_job(gpu, caller, tmp_path):
+    """Its file changes with each checkpoint, and a restore takes none but that; one at a time."""
+    job = tmp_path / "job"
+    job.touch()
+    shells = [Shell(gpu, "init", env=dict(gpu.env, CUDA_CHECKPOINT_JOB_FILE=str(job)))
+              for _ in range(2)]
+    cycle_down(caller, shells[0].pid)
+    saved = job.read_bytes()
+    cycle_up(caller, shells[0].pid)
+    assert job.read_bytes() != saved
+    cycle_down(caller, shells[0].pid)
+    right = job.read_bytes()
+    job.write_bytes(saved)
+    assert caller.call("restore", shells[0].pid).name == "INVALID_VALUE"
+    job.write_bytes(right)
+    cycle_up(caller, shells[0].pid)
+    others = [Caller(gpu) for _ in range(2)]
+    answers = set()
+    for _ in range(20):
+        for one, shell in zip(others, shells):
+            one.begin("lock", shell.pid)
+        answers |= {one.end().name for one in others}
+        for shell in shells:
+            caller.call("unlock", shell.pid)
+    assert answers == {"SUCCESS", "ILLEGAL_STATE"}
+    for one in others:
+        one.kill()

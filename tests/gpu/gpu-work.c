@@ -8,29 +8,17 @@
  *
  *	step=17 counter=17 checksum=5b1d... ok ms=1.234
  *
- * ms is what the GPU took for the step, by events. Exit status: 2 usage, 3 MISMATCH, 4 a GPU call
- * failed, 143 SIGTERM.
+ * ms is what the GPU took for the step, by events. Options and exit status: workloads/workload.h.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
-#include <inttypes.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cu.h"
 #include "proto/fg_proto.h"
-
-#define EXIT_USAGE    2
-#define EXIT_MISMATCH 3
-#define EXIT_GPU      4
+#include "workloads/workload.h"
 
 #define PAGE_WORDS ((uint64_t)512) /* compared word by word each step */
 #define BLOCK      256
@@ -47,15 +35,8 @@ __asm__(".section .rodata\n"
 enum kernel { FILL, ADD, CHECKSUM, SPIN, KERNELS };
 static const char *const kernel_names[KERNELS] = { "fill", "add", "checksum", "spin" };
 
-struct options {
-	uint64_t vram, seed, interval_ms, steps, procs, kernel_ms;
-	const char *status;
-	bool bandwidth;
-};
-
 struct work {
-	const struct options *o;
-	int proc; /* -1 = the only one */
+	const struct workload *o;
 	struct cu cu;
 	void *kernels[KERNELS], *stream, *graph, *begin, *end;
 	uint64_t words, step;
@@ -65,51 +46,12 @@ struct work {
 	uint64_t sum, weighted; /* of the pattern at step 0 */
 };
 
-/* All of it: a checkpoint and a restore interrupt a sleep, which must not end it. */
-static void sleep_ms(uint64_t ms)
-{
-	struct timespec t = { .tv_sec = (time_t)(ms / 1000),
-			      .tv_nsec = (long)(ms % 1000 * 1000000) };
-
-	while (nanosleep(&t, &t) < 0 && errno == EINTR)
-		;
-}
-
 /* ---- reports -------------------------------------------------------------------------------- */
-
-static void write_status(const struct work *w, const char *line)
-{
-	char path[512], new[520];
-	int fd;
-
-	if (!w->o->status)
-		return;
-	if (w->proc < 0)
-		(void)snprintf(path, sizeof(path), "%s", w->o->status);
-	else
-		(void)snprintf(path, sizeof(path), "%s.%d", w->o->status, w->proc);
-	(void)snprintf(new, sizeof(new), "%s.new", path);
-	fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return; /* the line on stdout has to do */
-	if (write(fd, line, strlen(line)) == (ssize_t)strlen(line))
-		(void)rename(new, path);
-	(void)close(fd);
-}
 
 static void report(const struct work *w, const char *result)
 {
-	char line[256], proc[32] = "";
-
-	if (w->proc >= 0)
-		(void)snprintf(proc, sizeof(proc), "proc=%d ", w->proc);
-	(void)snprintf(line, sizeof(line),
-		       "%sstep=%" PRIu64 " counter=%" PRIu64 " checksum=%016" PRIx64 " %s\n", proc,
-		       w->step, w->back ? w->back[0] : 0,
-		       w->back ? w->back[1] ^ w->back[2] : 0, result);
-	/* A closed or broken stdout is no reason to stop computing. */
-	(void)!write(STDOUT_FILENO, line, strlen(line));
-	write_status(w, line);
+	workload_report(w->o, w->step, w->back ? w->back[0] : 0,
+			w->back ? w->back[1] ^ w->back[2] : 0, result);
 }
 
 static int gpu_failed(const struct work *w, const char *what, int code)
@@ -355,125 +297,32 @@ static int bandwidth(struct work *w)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static int run(const struct options *o, int proc)
+static int run(const struct workload *o, void *data)
 {
-	struct work w = { .o = o, .proc = proc };
+	const bool *only_bandwidth = data;
+	struct work w = { .o = o };
 	int status = start(&w);
 
-	if (o->bandwidth)
+	if (*only_bandwidth)
 		return status ? status : bandwidth(&w);
 	while (status == 0 && (!o->steps || w.step < o->steps)) {
 		status = step(&w);
-		sleep_ms(o->interval_ms);
+		workload_sleep(o->interval_ms);
 	}
 	return status;
 }
 
-/* Starts the processes and waits; the first that fails ends all. */
-static int run_many(const struct options *o)
-{
-	uint64_t left = o->procs;
-	int status;
-
-	for (uint64_t i = 0; i < o->procs; i++) {
-		pid_t pid = fork();
-
-		if (pid < 0)
-			return EXIT_FAILURE;
-		if (pid == 0) {
-			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-			_exit(run(o, (int)i));
-		}
-	}
-	while (left) {
-		pid_t pid = waitpid(-1, &status, 0);
-
-		if (pid < 0 && errno != EINTR)
-			return EXIT_FAILURE;
-		if (pid < 0)
-			continue;
-		if (!WIFEXITED(status))
-			return 128 + WTERMSIG(status);
-		if (WEXITSTATUS(status))
-			return WEXITSTATUS(status);
-		left--;
-	}
-	return 0;
-}
-
-/* As PID 1 of a container there is no default action. */
-static void on_term(int signo)
-{
-	_exit(128 + signo);
-}
-
-static int usage(void)
-{
-	(void)fputs("Usage: gpu-work [OPTION]...\n"
-		    "  --vram SIZE       VRAM of each process, as 64M (64M)\n"
-		    "  --seed N          of the pattern (1)\n"
-		    "  --interval MS     between steps (100)\n"
-		    "  --steps N         then leave (0: never)\n"
-		    "  --status PATH     the last line also goes there, renamed into place\n"
-		    "                    (PATH.0, PATH.1, ... with --procs)\n"
-		    "  --procs N         that many processes, each with CUDA of its own\n"
-		    "  --kernel-ms N     each step also runs a kernel of that length\n"
-		    "  --bandwidth       only measures copies of that much VRAM\n",
-		    stderr);
-	return EXIT_USAGE;
-}
-
-static bool size_of(const char *text, uint64_t *ret)
-{
-	static const char units[] = "KMG";
-	const char *unit;
-	char *end;
-
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	if (end == text || errno || *text == '-')
-		return false;
-	unit = *end ? strchr(units, *end) : NULL;
-	if (!unit)
-		return *end == '\0';
-	*ret <<= 10 * (unit - units + 1);
-	return end[1] == '\0';
-}
-
-static bool parse(int argc, char **argv, struct options *o)
-{
-	uint64_t *const numbers[] = { &o->vram,	 &o->seed,  &o->interval_ms,
-				      &o->steps, &o->procs, &o->kernel_ms };
-	static const struct option options[] = {
-		{ "vram", required_argument, NULL, 0 },	  { "seed", required_argument, NULL, 1 },
-		{ "interval", required_argument, NULL, 2 }, { "steps", required_argument, NULL, 3 },
-		{ "procs", required_argument, NULL, 4 },
-		{ "kernel-ms", required_argument, NULL, 5 },
-		{ "status", required_argument, NULL, 6 },
-		{ "bandwidth", no_argument, NULL, 7 },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		if (c == 6)
-			o->status = optarg;
-		else if (c == 7)
-			o->bandwidth = true;
-		else if (c > 6 || !size_of(optarg, numbers[c]))
-			return false;
-	}
-	return optind == argc && o->vram >= 4096 && o->vram % 8 == 0;
-}
-
 int main(int argc, char **argv)
 {
-	struct options o = { .vram = (uint64_t)64 << 20, .seed = 1, .interval_ms = 100 };
-	struct sigaction term = { .sa_handler = on_term };
+	struct workload o = WORKLOAD_DEFAULT;
+	bool only_bandwidth = false;
+	const struct workload_option more[] = { { "bandwidth", NULL, &only_bandwidth } };
 
-	if (!parse(argc, argv, &o))
-		return usage();
-	(void)signal(SIGPIPE, SIG_IGN);
-	(void)sigaction(SIGTERM, &term, NULL);
-	return o.procs ? run_many(&o) : run(&o, -1);
+	if (!workload_parse(&o, more, 1, argc, argv)) {
+		(void)fputs("Usage: gpu-work [OPTION]...\n" WORKLOAD_USAGE
+			    "  --bandwidth       only measures copies of that much VRAM\n",
+			    stderr);
+		return EXIT_USAGE;
+	}
+	return workload_run(&o, run, &only_bandwidth);
 }

@@ -53,10 +53,25 @@ def _here():
     return {oracle.V2_OLD_RUNTIME} if old else set()
 
 
+def _kind(item):
+    return item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+
+
+def _drop_gpus_of_others(config, items):
+    """containerd's own shim knows no GPU: those tests are not asked of it at all."""
+    other = [item for item in items if _kind(item) is not None and not _kind(item).ours
+             and "gpu" in getattr(item, "fixturenames", ())]
+    if other:
+        dropped = set(other)
+        items[:] = [item for item in items if item not in dropped]
+        config.hook.pytest_deselected(items=other)
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    _drop_gpus_of_others(config, items)
     for item in items:
-        kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+        kind = _kind(item)
         if "node" in getattr(item, "fixturenames", ()):
             # One containerd per shim and file is enough: these stay on one worker.
             item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{kind}"))

@@ -9,11 +9,13 @@
 #include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
+#include "base/arena.h"
 #include "base/path.h"
 #include "rpc/grpc_client.h"
 #include "rpc/pb.h"
 
 #define REPLY_MEMORY_MAX ((size_t)4 << 20)
+#define MOUNTS_MEMORY_MAX ((size_t)1 << 20)
 #define DETAIL_LINES_MAX 64
 
 struct agent_op {
@@ -109,14 +111,71 @@ static Kybernate__Agent__V1__Error *make_error(const struct error *err,
 	return buf;
 }
 
+/* --- mounts --------------------------------------------------------------------------------- */
+
+static int put_mounts(const struct mount_records *from, struct arena *mem,
+		      Kybernate__Agent__V1__CheckpointOptions *to)
+{
+	Kybernate__Agent__V1__Mount *m = arena_alloc(mem, (from->n + 1) * sizeof(*m));
+
+	to->mounts = arena_alloc(mem, (from->n + 1) * sizeof(*to->mounts));
+	if (!m || !to->mounts)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->n; i++) {
+		const struct mount_record *r = &from->items[i];
+
+		kybernate__agent__v1__mount__init(&m[i]);
+		m[i].destination = text(r->destination);
+		m[i].kind = text(r->kind);
+		m[i].type = text(r->type);
+		m[i].root = text(r->root);
+		m[i].source = text(r->source);
+		m[i].size = r->size;
+		m[i].external = r->external;
+		m[i].configured = r->configured;
+		m[i].in_root = r->in_root;
+		to->mounts[i] = &m[i];
+	}
+	to->n_mounts = from->n;
+	return 0;
+}
+
+static int take_mounts(const Kybernate__Agent__V1__RestoreReply *from, struct arena *mem,
+		       struct mount_records *ret)
+{
+	*ret = (struct mount_records){ .items = arena_alloc(mem, (from->n_mounts + 1) *
+								      sizeof(*ret->items)) };
+	if (!ret->items)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->n_mounts; i++) {
+		const Kybernate__Agent__V1__Mount *m = from->mounts[i];
+
+		ret->items[ret->n++] = (struct mount_record){
+			.destination = m->destination,
+			.kind = m->kind,
+			.type = m->type,
+			.root = m->root,
+			.source = *m->source ? m->source : NULL,
+			.size = m->size,
+			.external = m->external,
+			.configured = m->configured,
+			.in_root = m->in_root,
+		};
+	}
+	return 0;
+}
+
 static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 {
 	Kybernate__Agent__V1__CheckpointRequest m = KYBERNATE__AGENT__V1__CHECKPOINT_REQUEST__INIT;
 	Kybernate__Agent__V1__CheckpointOptions o = KYBERNATE__AGENT__V1__CHECKPOINT_OPTIONS__INIT;
 	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
 	Kybernate__Agent__V1__Error error;
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MOUNTS_MEMORY_MAX);
 	struct common c = { .buf = "" };
 
+	if (put_mounts(&req->mounts, &mem, &o) < 0)
+		return -ENOMEM;
 	m.container_id = text(req->container_id);
 	m.pod_uid = text(req->pod_uid);
 	m.gpu_group = text(req->gpu_group);
@@ -256,7 +315,7 @@ static bool unpack(struct agent_op *op, struct bytes msg, struct arena *arena, s
 					     .work_path = m->work_path,
 					     .runtime_flags = m->runtime_flags,
 					     .n_runtime_flags = m->n_runtime_flags };
-		return true;
+		return take_mounts(m, arena, &out->mounts) == 0;
 	}
 	const Kybernate__Agent__V1__SuspendReply *m =
 		pb_unpack(&kybernate__agent__v1__suspend_reply__descriptor, msg, arena);
@@ -330,15 +389,11 @@ static int connect_to_agent(void *arg)
  * broken. */
 static int take_status(struct agent_op *op, const struct grpc_status *status)
 {
-	const char *colon = strstr(status->text, ": ");
-	char name[64] = "";
 	enum reason reason;
+	const char *words = reason_in_text(status->text, &reason);
 
-	if (colon && (size_t)(colon - status->text) < sizeof(name))
-		memcpy(name, status->text, (size_t)(colon - status->text));
-	reason = reason_from_name(name);
-	if (reason != REASON_NONE)
-		return error_reason(&op->err, reason, -EREMOTEIO, "%s", colon + 2);
+	if (words)
+		return error_reason(&op->err, reason, -EREMOTEIO, "%s", words);
 	return error_reason(&op->err,
 			    status->code == RPC_DEADLINE_EXCEEDED ? REASON_TIMEOUT
 								  : REASON_AGENT_UNAVAILABLE,

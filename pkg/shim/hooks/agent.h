@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/mount_record.h"
 #include "event/loop.h"
 
 /* Numbers of enum Order, Status and Phase in agent.proto. */
@@ -51,6 +52,8 @@ struct agent_request {
 	const char *const *runtime_flags;
 	size_t n_runtime_flags;
 
+	struct mount_records mounts; /* to be kept with it, and handed back at a restore */
+
 	/* A checkpoint that has begun under an agent that is no more. */
 	bool came_back;
 	enum agent_order last_order; /* that was given */
@@ -77,6 +80,7 @@ struct agent_reply {
 	const char *image_path, *work_path;
 	char *const *runtime_flags;
 	size_t n_runtime_flags;
+	struct mount_records mounts; /* with AGENT_ORDER_RESTORE: agent_request.mounts of then */
 	struct bytes held; /* with AGENT_ORDER_FREEZE of a suspend: to be kept */
 };
 

@@ -300,7 +300,23 @@ static int restore_process(const struct request *q)
 
 /* ---- the thread --------------------------------------------------------------------------- */
 
-static int execute(const struct request *q)
+static int checkpoint_in_job(const struct request *q, int job)
+{
+	int code = checkpoint_process(q);
+
+	return code == FG_SUCCESS ? fc_job_saved(job) : code;
+}
+
+static int restore_in_job(const struct request *q, int job)
+{
+	int code = fc.state == FG_CHECKPOINTED ? fc_job_check(job) : FG_SUCCESS;
+
+	if (code == FG_SUCCESS)
+		code = restore_process(q);
+	return code == FG_SUCCESS ? fc_job_restored(job) : code;
+}
+
+static int execute_in_job(const struct request *q, int job)
 {
 	switch (q->call) {
 	case FG_CALL_STATE:
@@ -308,14 +324,24 @@ static int execute(const struct request *q)
 	case FG_CALL_LOCK:
 		return lock_process(q);
 	case FG_CALL_CHECKPOINT:
-		return checkpoint_process(q);
+		return checkpoint_in_job(q, job);
 	case FG_CALL_RESTORE:
-		return restore_process(q);
+		return restore_in_job(q, job);
 	case FG_CALL_UNLOCK:
 		return unlock_process();
 	default:
 		return FG_UNKNOWN;
 	}
+}
+
+static int execute(const struct request *q)
+{
+	int job, code = fc_job_enter(&job);
+
+	if (code == FG_SUCCESS)
+		code = execute_in_job(q, job);
+	fc_job_leave(job);
+	return code;
 }
 
 static void serve(uint64_t token)

@@ -55,6 +55,7 @@ struct fc {
 	bool has_nodes; /* there are /dev/nvidiaN to be opened */
 	int devices[FC_DEVICES_MAX];
 	unsigned int n_devices;
+	uint64_t job_token; /* of the last checkpoint, in the file of the job; job.c */
 };
 
 extern struct fc fc;
@@ -76,6 +77,18 @@ void fc_gate_open(void);
  * now one is missing. */
 int fc_open_devices(bool again);
 void fc_close_devices(void);
+
+/*
+ * Checkpoint jobs: a process that was started with CUDA_CHECKPOINT_JOB_FILE. fc_job_enter(): one
+ * call at a time for all processes of the job, else ILLEGAL_STATE; leave with the descriptor, which
+ * is -1 where there is no job. A checkpoint writes down a token, without which, or with that of
+ * another checkpoint, a restore is INVALID_VALUE.
+ */
+int fc_job_enter(int *ret_fd);
+void fc_job_leave(int fd);
+int fc_job_saved(int fd);
+int fc_job_check(int fd);
+int fc_job_restored(int fd);
 
 /* Starts the restore thread. Returns a code. */
 int fc_start_restorer(void);

@@ -114,7 +114,9 @@ DIFFERENCES = {
                      "test_output_goes_on", "test_input_goes_on", "test_terminal",
                      "test_everything_works_after_a_restore", "test_two_copies_of_one_checkpoint",
                      "test_out_of_memory_after_a_restore", "test_checkpoint_of_a_restored_one",
-                     "test_restored_crash"), _OLD_CGROUP),
+                     "test_restored_crash",
+                     "test_restore_into_its_own_cgroup[named]",
+                     "test_restore_into_its_own_cgroup[chosen]"), _OLD_CGROUP),
     "test_state_answers_during_a_dump": Difference("State waits for the lock that the dump holds"),
     # --- test_resources ---
     "test_stats_in_other_states[stopped]": Difference(

@@ -351,6 +351,37 @@ def test_restore(world):
     assert (container.bundle / "init.pid").read_text().strip() == str(pid)
 
 
+def _without_a_path(spec):
+    """Then the runtime chooses, and nobody else knows which."""
+    del spec["linux"]["cgroupsPath"]
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("edit", [None, _without_a_path], ids=["named", "chosen"])
+def test_restore_into_its_own_cgroup(world, edit):
+    """In every tree, with its limits, wherever the dumped one was."""
+    name = f"{world.token}-restored"  # by which what is left of it is found
+    original = counting(world)
+    was = cgroups.folders_of(original.pid)
+    folder = image(world)
+    original.checkpoint(folder, options(exit=True))
+    original.finish()
+    container = copy_of(world, original, folder, container_id=name, edit=edit,
+                        memory=60 * MIB)
+    container.start()
+    now = cgroups.folders_of(container.pid)
+    assert now and not set(now) & set(was)
+    assert all(name in str(one) for one in now)
+    limit = "memory.max" if env.cgroup_v2() else "memory.limit_in_bytes"
+    assert int((cgroups.of(container.pid, "memory") / limit).read_text()) == 60 * MIB
+    assert not [one for one in was if one.exists()]
+    container.pause()
+    assert cgroups.frozen(container.pid)
+    container.resume()
+    container.kill(everybody=True)
+    container.finish()
+
+
 def _layer(world, container, path):
     """A file of the writable layer, also when it is not mounted any more."""
     return (world.dir / "l" / container.id / "up" / path).read_text()

@@ -121,7 +121,8 @@ def test_probes_in_parallel(sleeper, node):
         thread.join(env.seconds(60))
     assert codes == [True] * 40
     until(lambda: len(procs.fds(shim)) <= before)
-    assert not [pid for pid in procs.children(shim) if not procs.alive(pid)]
+    until(lambda: not [pid for pid in procs.children(shim) if not procs.alive(pid)],
+          what="no zombie")
 
 
 # --- attach ---

@@ -178,7 +178,7 @@ def test_100_mb_of_input(world):
 
 def test_slow_reader(start):
     """The process waits, the shim does not, nothing is lost."""
-    process = start(["probe", "bytes", str(MIB)])
+    process = start(["probe", "bytes", str(32 * MIB)])  # far more than is read by now
     process.io.out.gate.clear()
     began = time.monotonic()
     assert process.status == "RUNNING"
@@ -186,7 +186,7 @@ def test_slow_reader(start):
     process.io.out.gate.set()
     assert process.wait().exit_status == 0
     process.io.out.wait_end()
-    assert process.io.out.count == MIB
+    assert process.io.out.count == 32 * MIB
 
 
 def test_slow_reader_of_one_stream_does_not_hold_up_the_other(start):
@@ -312,6 +312,8 @@ def test_fifos_are_let_go(world):
 
 
 @pytest.mark.machine
+@pytest.mark.xfail(env.RUNTIME == "crun", strict=True,
+                   reason="crun gives the pipes to the process's group, too")
 def test_pipes_belong_to_the_users_root(world):
     """Or else it could not open /dev/stdout again in its own user namespace. The OCI runtime
     gives them to the process's user in the end, and leaves the group."""

@@ -2,9 +2,13 @@
 """The stage of the fault matrix: one container that is checkpointed or restored, ways to stop it in
 the middle of a phase, and things that happen to it then.
 
-A Stage goes through: begin(), which returns inside the phase; strike(), what happens; release(), the
-phase may go on; mend(), what the node does about it (an agent that is started again, ...).
+A Stage goes through: prepare(); at(), which returns inside the phase; strike(), what happens;
+release(), the phase may go on; mend(), what the node does about it (an agent that is started again,
+...); conclude(), what the caller is told; outcome(), what has become of it.
+
+Pause-to-RAM and the hook at stop are in stage_pause.py and stage_node.py.
 """
+import datetime
 import os
 import pathlib
 import re
@@ -17,7 +21,10 @@ from gpu.test_checkpoint import options
 from kyb import procs, ttrpc
 from kyb.wait import until
 
+from . import memory
+
 AGENT = """[timeouts]
+preflight = "4s"
 quiesce = "20s"
 lock = "4s"
 vram_save = "4s"
@@ -59,11 +66,15 @@ class Stage:
     def __init__(self, gworld, gpu, agent, what):
         self.gworld = gworld
         self.world = gworld.world
+        self.dir = self.world.dir  # all of its processes have it in their command or environment
+        self.folder = gworld.image()
+        self.fake = self.world.fake_runtime()
+        self._begin(gpu, agent, what)
+
+    def _begin(self, gpu, agent, what):
         self.gpu = gpu
         self.agent = agent
         self.what = what
-        self.folder = gworld.image()
-        self.fake = self.world.fake_runtime()
         self.container = None
         self.origin = None       # of a restore
         self.call = None         # the Future of containerd's call
@@ -71,12 +82,15 @@ class Stage:
         self.rule = None
         self.stopped = []        # pids
         self.undo = []           # what release() does
+        self.shim = None         # its pid
         self.mended = None       # when the last thing was put right
         self.more = []           # further workloads
         self.shim_dead = False
         self.killed = False      # the container, on purpose
         self.agent_fds = 0
         self.timeout = None
+        self.clock = None        # of rows in which it jumps
+        self.fault = None
 
     # --- the play ---
 
@@ -103,6 +117,19 @@ class Stage:
         self.container = self.gworld.container(options=self.options())
         self.container.create(checkpoint=str(self.folder))
 
+    class Late:
+        """A further process of the container."""
+
+        def __init__(self, pid, workload):
+            self.pid = pid
+            self.workload = workload
+
+    def late_process(self):
+        """An exec that becomes a CUDA process when it is told to."""
+        late = self.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
+                                            "--interval", "50", "--status", "/var/late"])
+        return self.Late(late.start(), Workload(self.container.rootfs / "var/late"))
+
     def send(self):
         if self.what == "restore":
             self.call = self.container.task.send("Start", self.timeout, id=self.container.id)
@@ -120,6 +147,11 @@ class Stage:
         except ttrpc.Closed:
             self.error = "SHIM_GONE: the shim has closed the connection"
         return self.error
+
+    def conclude(self, fault):
+        """Waits for the answer where there is somebody who can hear it."""
+        if not (fault == "client_gone" or self.call.done() and self.error):
+            self.answer()
 
     # --- phases: each returns when it is under way, and held ---
 
@@ -197,8 +229,12 @@ class Stage:
         work = (self.container.bundle / "work").resolve()
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
+        # Below the shim: a look at all of /proc can take longer than CRIU does.
+        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
+
+    def criu_processes(self):
         return [pid for pid in processes(["criu", "swrk"])
-                if str(self.world.dir).encode() in self._environ(pid)]
+                if str(self.dir).encode() in self._environ(pid)]
 
     @staticmethod
     def _environ(pid):
@@ -207,13 +243,15 @@ class Stage:
         except OSError:
             return b""
 
+    def shim_pid(self):
+        return self.container.shim_pid()
+
     def at_criu(self):
+        self.shim = self.shim_pid()
         self._catch(self.criu, "CRIU")
 
     def _store_worker(self):
-        agent = self.agent.process.pid  # a look at all of /proc would take too long
-        children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text(encoding="ascii")
-        return [pid for pid in map(int, children.split())
+        return [pid for pid in procs.descendants(self.agent.process.pid)
                 if "--store-worker" in procs.command(pid)]
 
     def at_seal(self):
@@ -225,6 +263,7 @@ class Stage:
     # --- what happens ---
 
     def strike(self, fault):
+        self.fault = fault
         getattr(self, "do_" + fault)()
 
     def do_nothing(self):
@@ -282,13 +321,25 @@ class Stage:
 
     def do_runtime_killed(self):
         verb = "restore" if self.what == "restore" else "checkpoint"
-        pids = [p for p in processes([str(self.world.dir), f" {verb} "])
+        pids = [p for p in processes([str(self.dir), f" {verb} "])
                 if "criu" not in " ".join(procs.command(p)[:4])]
         assert pids
         send_all(pids, signal.SIGKILL)
 
     def do_criu_killed(self):
         send_all(self.stopped, signal.SIGKILL)
+
+    def do_dump_fails_once(self):
+        """A connection is just being made, which CRIU cannot dump; after the first attempt it has
+        been made, because the container runs for a moment."""
+        (self.root() / "var/go").touch()  # nobody sees it before the dump has failed
+        assert len(self.fake.calls("checkpoint")) == 1
+
+    def do_dump_fails_twice(self):
+        """It is not made."""
+
+    def root(self):
+        return self.container.rootfs
 
     def do_hangs(self):
         """What is held stays held: only a time-out helps. release() comes too late."""
@@ -305,6 +356,29 @@ class Stage:
     def do_new_process(self):
         """A process of the container becomes a CUDA process."""
         os.kill(self.more[0].pid, signal.SIGUSR1)
+
+    def do_clock_jumps(self):
+        """Three hours ahead, and six back when the phase is over."""
+        self.clock.jump(3)
+
+    def mend_clock_jumps(self):
+        time.sleep(0.2)  # whatever hangs on it has its chance to go wrong
+        self.clock.jump(-3)
+
+    def jumped(self):
+        """Has the agent seen the clock jump?"""
+        times = sorted(re.findall(r'^time="([^"]+)', self.agent.log(), re.M))
+        first, last = (datetime.datetime.fromisoformat(t[:19]) for t in (times[0], times[-1]))
+        return last - first > datetime.timedelta(hours=2)
+
+    def do_oom_kill(self):
+        """The kernel ends the container for want of memory in its control group."""
+        self.killed = True
+        memory.exhaust(self.container.pid, 0, lambda _: not procs.alive(self.container.pid))
+
+    def do_oom_of_another(self):
+        """Another process of its control group is ended."""
+        memory.exhaust(self.container.pid, 1000, memory.was_killed)
 
     def do_second_call(self):
         self.second = self.container.task.send(
@@ -335,6 +409,13 @@ class Stage:
 
     # --- afterwards ---
 
+    def check_attempts(self):
+        """A dump is tried once more where that may help, and only once; into an empty folder."""
+        n = {"dump_fails_once": 2, "dump_fails_twice": 2}.get(self.fault)
+        assert n is None or len(self.fake.calls("checkpoint")) == n
+        assert self.fault != "dump_fails_once" or not self.error
+        assert self.fault != "dump_fails_twice" or self.reason() in (None, "CRIU_DUMP_FAILED")
+
     def count_fds(self):
         return len(procs.fds(self.agent.process.pid))
 
@@ -346,9 +427,8 @@ class Stage:
 
     def leftovers(self):
         """Of the operation, besides what a World looks for itself."""
-        world = str(self.world.dir)
-        found = [f"process {procs.command(pid)}" for pid in processes(["criu", "swrk"])
-                 if world.encode() in self._environ(pid)]
+        world = str(self.dir)
+        found = [f"process {procs.command(pid)}" for pid in self.criu_processes()]
         found += [f"process {procs.command(pid)}" for verb in ("checkpoint", "restore")
                   for pid in processes([world + "/r", f" {verb} "])]
         found += [f"file {n}" for n in os.listdir(self.agent.store) if n.startswith((".new", ".del"))]
@@ -375,3 +455,73 @@ class Stage:
         workload.goes_on()
         for one in self.more:
             one.workload.goes_on()
+
+    def driver_says(self):
+        """The state of the container's process; None: the driver has never been asked."""
+        return self.gpu.processes()[self.container.pid]["state"]
+
+    def end_by_force(self):
+        """What containerd does about a shim that has died."""
+        self.container.delete_program()
+        until(lambda: not procs.alive(self.container.pid), 10, "the container ends")
+        self.forget_shim()
+        self.shim_dead = False
+
+    def forget_shim(self):
+        """A dead shim's socket is the next one's to replace."""
+        container = self.container
+        container.task.close()
+        container.task = None
+        container.world.addresses.discard(container.address)
+        os.unlink(container.address.removeprefix("unix://"))
+        container.address = None
+
+    def outcome(self):
+        """What became of it, in words; an AssertionError where it has not survived."""
+        container = self.container
+        if self.what == "restore" and (self.error or self.killed or self.shim_dead):
+            return self._restored_again()
+        if self.killed:
+            if not self.shim_dead:
+                assert container.wait(20).exit_status == 137
+            return self.ended()
+        if self.what == "exit" and (self.folder / "kybernate.json").exists() and \
+                not procs.alive(container.pid):
+            if self.shim_dead:
+                self.end_by_force()
+            else:
+                container.delete()
+            self.more = []  # they were added by exec: CRIU dumps what the init has begun
+            self.new_life()
+            self.container.start()
+            self.computes()
+            return "sealed, ended; restored"
+        if not self.shim_dead:
+            until(lambda: container.status == "RUNNING", 10, "it runs")
+            self.find_pid()
+        self.computes()
+        assert self.driver_says() in (None, "RUNNING")
+        if self.error:
+            return f"undone ({self.reason()}); computes on"
+        assert (self.folder / "kybernate.json").exists() or self.shim_dead
+        return "checkpointed; computes on"
+
+    def ended(self):
+        """The container, and not by us; in words."""
+        if self.fault != "oom_kill":
+            return "ended as asked"
+        until(lambda: self.world.sink.all(self.container.id, "oom"), 5, "the event")
+        return "ended by the kernel"
+
+    def _restored_again(self):
+        """Nothing half restored; and the checkpoint is as good as ever."""
+        if self.shim_dead:
+            self.end_by_force()
+        elif self.error:
+            until(lambda: self.gpu.gpu()["used"] == 0, 10, "nothing half restored stays")
+        self.gpu.clear()
+        self.new_life()
+        self.container.start()
+        self.computes()
+        return f"refused ({self.reason()}); restored again" if self.error else \
+            "ended; restored again"

@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phase x fault: whatever happens in the middle of whatever, the workload survives."""
-import os
 import time
 
 import pytest
 
 from gpu.conftest import COUNTER, group_config
-from kyb import procs
+from kyb import agent as agents
+from kyb.clock import Clock
 from kyb.wait import until
 
+from . import memory
 from .stage import AGENT, SHIM, Stage
+from .stage_node import NodeStage
+from .stage_pause import PauseStage
 
 pytestmark = pytest.mark.criu
 
 RECOVERY_MAX = 10  # seconds
+
+
+# These, and the checkpoints in rows(), are run each time; the others with --faults full.
+QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs"),
+         ("suspend", "vram_save", "agent_killed"), ("suspend", "freeze", "shim_killed"),
+         ("resume", "vram_restore", "both_killed"), ("resume", "thaw", "agent_killed"),
+         ("suspend", "vram_save", "containerd_killed"), ("stop", "runtime", "dump_fails"), ("exit", "lock", "new_process"),
+         ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
+         ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
+         ("suspend", "vram_save", "clock_jumps"), ("leave", "vram_save", "oom_kill"),
+         ("leave", "criu", "oom_kill"))
 
 
 class Row:
@@ -21,9 +35,54 @@ class Row:
 
     def __init__(self, what, phase, fault, quick=False):
         self.what, self.phase, self.fault, self.quick = what, phase, fault, quick
+        self.node = what == "stop" or fault.startswith("containerd")  # it takes a containerd
 
     def __str__(self):
         return f"{self.what}-{self.phase}-{self.fault}"
+
+
+def pause_rows(everywhere):
+    """Pause-to-RAM and back."""
+    found = [("suspend", phase, fault) for phase in ("quiesce", "lock", "vram_save", "freeze")
+             for fault in everywhere]
+    found += [("suspend", phase, "hangs") for phase in ("lock", "vram_save")]
+    found += [("suspend", phase, "new_process") for phase in ("lock", "vram_save", "freeze")]
+    found += [("resume", phase, fault) for phase in ("thaw", "vram_restore", "unlock")
+              for fault in everywhere]
+    found += [("resume", phase, "hangs") for phase in ("vram_restore", "unlock")]
+    found += [(what, phase, fault) for what, phase in (
+        ("suspend", "lock"), ("suspend", "vram_save"), ("resume", "vram_restore"),
+        ("resume", "unlock")) for fault in ("containerd_killed", "containerd_restarted")]
+    return found
+
+
+def stop_rows():
+    """The checkpoint in place of a SIGTERM."""
+    found = [("stop", phase, fault) for phase in ("lock", "vram_save", "runtime", "criu", "seal",
+                                                  "exit")
+             for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
+                           "worker_killed", "worker_stopped", "shim_killed", "both_killed",
+                           "container_killed", "containerd_killed", "containerd_restarted")]
+    found += [("stop", phase, "hangs") for phase in ("lock", "vram_save", "runtime", "criu")]
+    found += [("stop", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    return found + [("stop", "runtime", "dump_fails"), ("stop", "criu", "criu_killed")]
+
+
+def clock_rows():
+    """The wall clock jumps by hours; nothing may hang on it."""
+    phases = {"leave": ("quiesce", "lock", "vram_save", "runtime", "criu", "vram_restore",
+                        "unlock", "seal"),
+              "exit": ("seal", "exit"), "restore": ("verify", "criu", "vram_restore", "unlock"),
+              "suspend": ("vram_save", "freeze"), "resume": ("thaw", "vram_restore"),
+              "stop": ("lock", "criu", "seal")}
+    return [(what, phase, "clock_jumps") for what, some in phases.items() for phase in some]
+
+
+def memory_rows():
+    """The container's control group runs out of memory."""
+    return [(what, phase, fault) for what, phase in (
+        ("leave", "vram_save"), ("leave", "criu"), ("exit", "criu"), ("suspend", "vram_save"),
+        ("stop", "criu")) for fault in ("oom_kill", "oom_of_another")]
 
 
 def rows():
@@ -32,7 +91,8 @@ def rows():
     quick = {("lock", "agent_killed"), ("vram_save", "shim_killed"), ("criu", "agent_killed"),
              ("criu", "criu_killed"), ("criu", "hangs"), ("runtime", "both_killed"),
              ("vram_restore", "worker_killed"), ("seal", "agent_killed"),
-             ("unlock", "container_killed"), ("lock", "new_process"), ("exit", "agent_killed")}
+             ("unlock", "container_killed"), ("lock", "new_process"),
+             ("runtime", "dump_fails_once"), ("exit", "agent_killed")}
     dump = ("quiesce", "lock", "vram_save", "runtime", "criu")
     found = [("leave", phase, fault) for phase in (*dump, "vram_restore", "unlock", "seal")
              for fault in everywhere]
@@ -40,7 +100,10 @@ def rows():
                                                       "vram_restore", "unlock")]
     found += [("leave", "runtime", "runtime_killed"), ("leave", "criu", "runtime_killed"),
               ("leave", "criu", "criu_killed")]
+    found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
+              for fault in ("dump_fails_once", "dump_fails_twice")]
     found += [("leave", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    found += [("exit", phase, "new_process") for phase in ("lock", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")
               for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
@@ -52,108 +115,75 @@ def rows():
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    return [Row(*one, quick=one[1:] in quick and one[0] != "restore" or
-                one in (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs")))
+    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows()
+    return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
+                one in QUICK)
             for one in found]
 
 
+@pytest.fixture(name="clock")
+def _clock(row, tmp_path):
+    return Clock(tmp_path / "clock") if row.fault == "clock_jumps" else None
+
+
 @pytest.fixture(name="stage")
-def _stage(gworld, gpu, start_agent, row):
+def _stage(row, gpu, clock, request):
+    if row.fault.startswith("oom") and memory.why_not():
+        pytest.skip(memory.why_not())
+    how = {"environ": clock.environ,
+           "worker": clock.wrap(agents.program("kybernate-cuda-worker"))} if clock else {}
+    if row.node:
+        made = NodeStage(request.getfixturevalue("gnode"), gpu, row.what, **how)
+        made.clock = clock
+        yield made
+        made.close()
+        return
+    gworld = request.getfixturevalue("gworld")
     gworld.write_config(SHIM)
-    agent = start_agent(gworld.agent_dir, more=AGENT + group_config(gpu))
-    return Stage(gworld, gpu, agent, row.what)
+    gworld.shim_environ = how.get("environ", {})
+    agent = request.getfixturevalue("start_agent")(gworld.agent_dir,
+                                                   more=AGENT + group_config(gpu), **how)
+    kind = PauseStage if row.what in ("suspend", "resume") else Stage
+    made = kind(gworld, gpu, agent, row.what)
+    made.clock = clock
+    yield made
 
 
-def end_by_force(stage):
-    """What containerd does about a shim that has died."""
-    container = stage.container
-    container.delete_program()
-    until(lambda: not procs.alive(container.pid), 10, "the container ends")
-    forget(container)
-
-
-def forget(container):
-    """A dead shim's socket is the next one's to replace."""
-    container.task.close()
-    container.task = None
-    container.world.addresses.discard(container.address)
-    os.unlink(container.address.removeprefix("unix://"))
-    container.address = None
-
-
-def check_survival(stage):
-    """Returns what became of it, in words."""
-    container = stage.container
-    if stage.what == "restore" and (stage.error or stage.killed or stage.shim_dead):
-        # Nothing half restored; and the checkpoint is as good as ever.
-        if stage.shim_dead:
-            end_by_force(stage)
-            stage.shim_dead = False
-        elif stage.error:
-            until(lambda: stage.gpu.gpu()["used"] == 0, 10, "nothing half restored stays")
-        stage.gpu.clear()
-        stage.new_life()
-        stage.container.start()
-        stage.computes()
-        return f"refused ({stage.reason()}); restored again" if stage.error else \
-            "ended; restored again"
-    if stage.killed:
-        if not stage.shim_dead:
-            assert container.wait(20).exit_status == 137
-        return "ended as asked"
-    if stage.what == "exit" and (stage.folder / "kybernate.json").exists() and \
-            not procs.alive(container.pid):
-        if stage.shim_dead:
-            end_by_force(stage)
-            stage.shim_dead = False
-        else:
-            container.delete()
-        stage.new_life()
-        stage.container.start()
-        stage.computes()
-        return "sealed, ended; restored"
-    if not stage.shim_dead:
-        until(lambda: container.status == "RUNNING", 10, "it runs")
-        stage.find_pid()
-    stage.computes()
-    # None: the driver has never been asked.
-    assert stage.gpu.processes()[container.pid]["state"] in (None, "RUNNING")
-    if stage.error:
-        return f"undone ({stage.reason()}); computes on"
-    assert (stage.folder / "kybernate.json").exists() or stage.shim_dead
-    return "checkpointed; computes on"
+def likely_victim(spec):
+    """Of the kernel's out-of-memory killer."""
+    spec["process"]["oomScoreAdj"] = 1000
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
-def test_survives(stage, row, record_property, request):
+def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-argument
     result = [row.what, row.phase, row.fault, 99.0, "not survived"]
     record_property("row", result)
     # Enough to hash that the hashing is seen.
-    stage.prepare([*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else None)
+    more = {"edit": likely_victim} if row.fault == "oom_kill" else {}
+    args = [*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else COUNTER
+    if row.fault in ("dump_fails_once", "dump_fails_twice"):
+        args = ["sh", "-c", f"probe inflight /var/ready /var/go & exec {' '.join(args)}"]
+    stage.prepare(args, **more)
     if row.fault == "new_process":
-        late = stage.container.exec("late", ["gpu-counter", "--init-signal", "--vram", "4M",
-                                             "--interval", "50", "--status", "/var/late"])
-        late.start()
-        from gpu.conftest import Workload  # pylint: disable=import-outside-toplevel
-        late.workload = Workload(stage.container.rootfs / "var/late")
-        stage.more.append(late)
+        stage.more.append(stage.late_process())
     stage.at(row.phase)
     stage.strike(row.fault)
     stage.release()
     stage.mend(row.fault)
-    if not (row.fault == "client_gone" or stage.call.done() and stage.error):
-        stage.answer()
+    stage.conclude(row.fault)
     until(stage.settled, 30, "the agent has nothing left to do")
-    result[4] = check_survival(stage)
+    stage.check_attempts()
+    result[4] = stage.outcome()
     result[3] = time.monotonic() - stage.mended
-    if row.fault in ("nothing", "second_call", "client_gone"):
+    if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):
         assert not stage.error
-    if stage.error:
+    if stage.error and not stage.killed:  # "cannot pause a stopped process": containerd's words
         assert stage.reason(), f"an error without a reason: {stage.error}"
     until(lambda: not stage.leftovers(), 5, "nothing is left over")
     until(lambda: stage.count_fds() <= stage.agent_fds + 1 or
           row.fault in ("agent_killed", "agent_restarted", "both_killed"), 35,
           "the agent has closed what it opened")
     assert result[3] < RECOVERY_MAX
+    assert row.fault != "clock_jumps" or stage.jumped()
     if stage.shim_dead:
-        end_by_force(stage)
+        stage.end_by_force()

@@ -12,6 +12,7 @@ import pytest
 from gpu.conftest import Workload, group_config
 from gpu.test_checkpoint import options, state_of
 from kyb import ttrpc
+from kyb.agent import pb as agent_pb
 from kyb.wait import until
 
 from .stage import AGENT, SHIM
@@ -44,6 +45,27 @@ def remount(folder, how):
     subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
 
 
+def label(how):
+    """Of mount options."""
+    return "read-only" if how.endswith("ro") else "no inodes" if "nr_inodes" in how else "full"
+
+
+class Row:
+    """Of the fault matrix."""
+
+    def __init__(self, record_property, *what):
+        self.result = [*what, 99.0, "not survived"]
+        self.begun = self.reason = None
+        record_property("row", self.result)
+
+    def told(self, reason):
+        """The caller has been; from now on it counts."""
+        self.reason, self.begun = reason, time.monotonic()
+
+    def survived(self):
+        self.result[3:] = [time.monotonic() - self.begun, f"undone ({self.reason}); computes on"]
+
+
 def well(gpu, agent, container):
     """It computes on, and nobody has anything left to do."""
     assert container.status == "RUNNING"
@@ -65,24 +87,28 @@ def _place(gworld, gpu, start_agent):
 
 @pytest.mark.parametrize("how", ["size=1M", "nr_inodes=6", "size=64M,ro"],
                          ids=["full", "no-inodes", "read-only"])
-def test_image_folder(gworld, gpu, place, how):
+def test_image_folder(gworld, gpu, place, how, record_property):
     """CRIU fails in the middle, or cannot begin: everything is taken back."""
     agent, container = place
+    row = Row(record_property, "leave", "criu", f"images: {label(how)}")
     with tmpfs(gworld.world.dir / "small", how.replace(",ro", "")) as folder:
         if how.endswith(",ro"):
             remount(folder, "ro")
         with pytest.raises(ttrpc.Error) as caught:
             container.checkpoint(folder, options())
-        assert caught.value.message.split(":")[0] in ("STORE_FULL", "STORE_FAILED",
-                                                      "CRIU_DUMP_FAILED")
+        reason = caught.value.message.split(":")[0]
+        assert reason in ("STORE_FULL", "STORE_FAILED", "CRIU_DUMP_FAILED")
+        row.told(reason)
         well(gpu, agent, container)
+        row.survived()
     container.checkpoint(gworld.image("after"), options())
     well(gpu, agent, container)
 
 
-def test_full_when_it_is_sealed(gworld, gpu, place):
+def test_full_when_it_is_sealed(gworld, gpu, place, record_property):
     """The dump has just fitted; for its description there is no room."""
     agent, container = place
+    row = Row(record_property, "leave", "seal", "images: full")
     with tmpfs(gworld.world.dir / "small", "size=64M") as folder:
         rule = gpu.fault(call="restore", hang=True)  # after the dump, before the seal
         call = container.task.send("Checkpoint", id=container.id, path=str(folder),
@@ -93,7 +119,9 @@ def test_full_when_it_is_sealed(gworld, gpu, place):
         gpu.clear()
         with pytest.raises(ttrpc.Error, match="STORE_FULL"):
             ttrpc.answer(call, 30)
+        row.told("STORE_FULL")
         well(gpu, agent, container)
+        row.survived()
 
 
 # --- the journal ---
@@ -125,7 +153,8 @@ def test_journal(gworld, gpu, start_agent, how):
 
 @pytest.mark.parametrize("how", ["size=2M", "nr_inodes=12", "ro"],
                          ids=["full", "no-inodes", "read-only"])
-def test_store(gnode, how):
+def test_store(gnode, how, record_property):
+    row = Row(record_property, "leave", "criu", f"store: {label(how)}")
     gnode.agent.stop()
     with tmpfs(gnode.agent.store, "size=64M" if how == "ro" else how) as folder:
         gnode.agent.start()
@@ -135,8 +164,10 @@ def test_store(gnode, how):
         outcome = gnode.checkpoint(container, leave=True)
         assert outcome.reason in ("STORE_FULL", "STORE_FAILED", "CRIU_DUMP_FAILED",
                                   "ROOTFS_FAILED"), outcome
+        row.told(outcome.reason)
         container.workload.goes_on()
         assert gnode.gpu.processes()[container.pid]["state"] in (None, "RUNNING")
+        row.survived()
         if how == "ro":
             remount(folder, "rw")
         assert gnode.agent.refs() == []
@@ -225,36 +256,77 @@ def test_interrupted_during_the_dump(gnode):
 
 # --- many ---
 
+LIMIT = 3
+SMALL = ["gpu-counter", "--vram", "1M", "--interval", "200", "--status", "/var/state"]
+
+
+def busiest(fake):
+    """How many dumps were under way at the same time at most, and how many there were."""
+    moments = []
+    for begun in (fake.folder / "calls").glob("*.argv"):
+        if b"checkpoint" not in begun.read_bytes().split(b"\0"):
+            continue
+        moments.append((int(begun.name.partition(".")[0]), 1))
+        ended = begun.with_suffix(".end").read_text(encoding="ascii")
+        moments.append((int(ended), -1))
+    most = now = 0
+    for _, step in sorted(moments):
+        now += step
+        most = max(most, now)
+    return most, len(moments) // 2
+
+
 def test_many_at_once(gworld, gpu, start_agent, request):
-    """Only so many dumps at a time, and every one comes to its turn."""
+    """Only so many dumps at a time, never fewer while somebody waits; every one comes to its turn
+    and is sealed."""
     count = 50 if request.config.getoption("--faults") == "full" else 6
-    agent = start_agent(gworld.agent_dir, more='[limits]\ncriu = 3\n' + group_config(gpu))
-    args = ["gpu-counter", "--vram", "1M", "--interval", "200", "--status", "/var/state"]
-    containers = [gworld.running(args) for _ in range(count)]
-    most, stop = [0], threading.Event()
-
-    def watch():
-        while not stop.is_set():
-            phases = [o.phase for o in agent.call("Status").operations]
-            del phases
-            running = sum(1 for c in containers if list(
-                (c.bundle / "work").resolve().glob("criu-work/dump.log")))
-            most[0] = max(most[0], running)
-            time.sleep(0.05)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
-                             options=options()) for n, c in enumerate(containers)]
-        for call in calls:
-            ttrpc.answer(call, 300)
-    finally:
-        stop.set()
-        watcher.join()
-    for container in containers:
-        assert (gworld.world.dir / f"i{containers.index(container)}/kybernate.json").exists()
+    agent = start_agent(gworld.agent_dir, more=f"[limits]\ncriu = {LIMIT}\n" + group_config(gpu))
+    fake = gworld.world.fake_runtime()
+    fake.after("checkpoint", 'date +%s%N >"$call.end"')
+    options_ = gworld.world.options(binary_name=str(fake.path))
+    containers = [gworld.running(SMALL, options=options_) for _ in range(count)]
+    fake.hold("checkpoint")
+    calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
+                         options=options()) for n, c in enumerate(containers)]
+    until(lambda: sum(o.phase == agent_pb.PHASE_CRIU_DUMP for o in
+                      agent.call("Status").operations) == count, 120, "all are at the dump")
+    until(lambda: len(fake.calls("checkpoint")) == LIMIT, 10)
+    time.sleep(0.3)  # one too many would begin now
+    assert len(fake.calls("checkpoint")) == LIMIT
+    fake.release("checkpoint")
+    for call in calls:
+        ttrpc.answer(call, 300)
+    assert busiest(fake) == (LIMIT, count)
+    for number, container in enumerate(containers):
+        assert (gworld.world.dir / f"i{number}/kybernate.json").exists()
         Workload(container.rootfs / "var/state").goes_on()
+    assert not agent.call("Status").operations
+
+
+def test_waiting_for_a_dump_has_an_end(gworld, gpu, start_agent):
+    """Whose turn does not come in time is refused with the reason, and computes on; the others are
+    not disturbed."""
+    agent = start_agent(gworld.agent_dir, more="[limits]\ncriu = 1\n" + group_config(gpu))
+    fake = gworld.world.fake_runtime()
+    options_ = gworld.world.options(binary_name=str(fake.path))
+    first, second, third = (gworld.running(SMALL, options=options_) for _ in range(3))
+    fake.hold("checkpoint")
+    dump = first.task.send("Checkpoint", id=first.id, path=str(gworld.image("i1")),
+                           options=options())
+    fake.wait_call("checkpoint")
+    with pytest.raises(ttrpc.Error, match="TIMEOUT: .*criu_dump"):
+        ttrpc.answer(second.task.send("Checkpoint", 3, id=second.id,
+                                      path=str(gworld.image("i2")), options=options()), 30)
+    second.workload.goes_on()
+    assert state_of(gpu, second) == "RUNNING"
+    next_ = third.task.send("Checkpoint", id=third.id, path=str(gworld.image("i3")),
+                            options=options())
+    fake.release("checkpoint")
+    ttrpc.answer(dump, 60)
+    ttrpc.answer(next_, 60)
+    for container in (first, second, third):
+        container.workload.goes_on()
+    assert len(fake.calls("checkpoint")) == 2
     assert not agent.call("Status").operations
 
 

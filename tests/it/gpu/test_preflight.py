@@ -7,7 +7,11 @@ import os
 import pytest
 
 from kyb import protos, ttrpc
+from kyb.agent import pb
+from kyb.kubelet import Kubelet
 from kyb.wait import until
+
+from .conftest import group_config
 
 pytestmark = pytest.mark.criu
 MIB = 1 << 20
@@ -171,6 +175,49 @@ def test_doctor_of_a_container(gnode):
     gnode.watch(container).goes_on()
 
 
+@pytest.mark.parametrize("more,why", [
+    ({"seat": "seat-9"}, 'has no seat "seat-9"'),
+    ({"group": "group-x"}, 'no GPU group "group-x"'),
+    ({"annotations": {"kybernate.io/gpu-seat": "seat-1"}}, 'is "seat-1"'),
+])
+def test_doctor_checks_the_seat(gnode, more, why):
+    """By the container's specification: no shim is asked."""
+    container = gnode.running(**more)
+    ok, checks = doctor(gnode, container)
+    assert not ok and checks["seat"].reason == pb.REASON_SEAT_MISMATCH
+    assert why in checks["seat"].found
+    assert checks["seat"].advice
+    assert checks["CUDA"].ok
+    right = gnode.running()
+    _, checks = doctor(gnode, right)
+    assert checks["seat"].ok and 'group "group-a", seat "seat-0"' in checks["seat"].found
+
+
+@pytest.mark.parametrize("given,reason,found", [
+    (["GPU-11111111-1111-1111-1111-111111111111"], "SEAT_MISMATCH", "GPU-11111111"),
+    (None, "POD_MISMATCH", "web-0"),
+    ([], "NONE", "0 GPUs by kubelet"),
+])
+def test_doctor_asks_kubelet(gnode, given, reason, found):
+    socket = gnode.agent_dir.parent / "kubelet.sock"
+    gnode.agent.stop()
+    gnode.start(more=f'kubelet = "{socket}"\n' + group_config(gnode.gpu))
+    pods = {} if given is None else {("prod", "web-0"): {"trainer": given}}
+    kubelet = Kubelet(socket, pods)
+    try:
+        container = gnode.running(annotations={
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-name": "web-0",
+            "io.kubernetes.cri.sandbox-namespace": "prod",
+            "io.kubernetes.cri.container-name": "trainer"})
+        _, checks = doctor(gnode, container)
+        assert kubelet.asked == 1
+    finally:
+        kubelet.close()
+    assert pb.Reason.Name(checks["seat"].reason) == "REASON_" + reason
+    assert found in checks["seat"].found
+
+
 def test_doctor_finds_what_is_wrong(gnode):
     container = gnode.running(["gpu-counter", "--vram", "64M", "--interval", "50", "--status",
                                "/var/state"], memory=48 * MIB,
@@ -181,7 +228,6 @@ def test_doctor_finds_what_is_wrong(gnode):
     assert not ok
     assert checks["descriptors"].advice
     assert "/dev/nvidiactl" in checks["descriptors"].found
-    from kyb.agent import pb  # pylint: disable=import-outside-toplevel
     assert checks["descriptors"].reason == pb.REASON_LEFTOVER_DEVICE_FD
     assert checks["memory limit"].reason == pb.REASON_MEM_LIMIT
     assert gnode.gpu.log(call="lock") == []

@@ -325,6 +325,30 @@ def test_wrong_seat(gnode):
     gnode.watch(other).goes_on()
 
 
+def test_reason_of_the_shim_by_way_of_containerd(gnode):
+    """What the shim refuses by itself, before it asks the agent, has its own reason to the agent's
+    caller: containerd knows texts only."""
+    container = gnode.running(annotations={"kybernate.io/gpu-seat": "seat-1"})
+    outcome = gnode.checkpoint(container, leave=True)
+    assert outcome.reason == "SEAT_MISMATCH", outcome
+    assert outcome.failure.details().startswith("SEAT_MISMATCH: ")
+    assert not outcome.last.error.transient
+    assert "seat-0" in outcome.message and "seat-1" in outcome.message
+    gnode.watch(container).goes_on()
+
+
+def test_reason_of_a_seat_that_is_gone(gnode, start_agent):
+    """Restored by the agent's own call, where the node has no such seat any more."""
+    checkpointed(gnode)
+    gnode.agent.stop()
+    gnode.agent = start_agent(gnode.agent_dir, containerd=gnode.node.socket,
+                              more=group_config(gnode.gpu, seats=("seat-7",)))
+    outcome, _ = gnode.clone("ck")
+    assert outcome.reason == "SEAT_MISMATCH", outcome
+    assert outcome.failure.details().startswith("SEAT_MISMATCH: ")
+    assert not criu_logs(gnode)
+
+
 def test_too_little_gpu_memory(gnode):
     """Said before CRIU runs; and once there is room, it works."""
     checkpointed(gnode)

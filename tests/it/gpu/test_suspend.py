@@ -281,6 +281,7 @@ def test_killed_while_it_is_suspended(suspending, gpu, world):
     with pytest.raises(ttrpc.Error):
         ttrpc.answer(pause, 30)
     container.delete()
+    world.sink.wait("delete", container.id)
     assert len(world.sink.all(container.id, "exit")) == 1
 
 

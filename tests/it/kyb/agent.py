@@ -55,10 +55,10 @@ def why_missing():
 
 class Agent:
     """A running agent. more: further lines of its configuration. prefix: the words of a command that
-    runs it."""
+    runs it. worker: instead of ours."""
 
     def __init__(self, folder, gpu, containerd="/nonexistent/containerd.sock", more="",
-                 environ=None, prefix=()):
+                 environ=None, prefix=(), worker=None):
         self.dir = pathlib.Path(folder)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.gpu = gpu
@@ -71,7 +71,8 @@ class Agent:
         self.process = None
         self._channel = None
         self.config.write_text(_CONFIG.format(
-            dir=self.dir, containerd=containerd, worker=program("kybernate-cuda-worker"),
+            dir=self.dir, containerd=containerd,
+            worker=worker or program("kybernate-cuda-worker"),
             libcuda=gpu.libcuda if gpu else "libcuda.so.1", more=more), encoding="utf-8")
         self.start()
 

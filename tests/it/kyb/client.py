@@ -15,6 +15,7 @@ from .sink import Event  # noqa: E402
 from .wait import Timeout  # noqa: E402
 
 pb = protos.load("client")
+svc = protos.module("api.containerd.services_pb2")
 _OPTIONS = [("grpc.max_receive_message_length", 64 << 20),
             ("grpc.use_local_subchannel_pool", 1)]
 
@@ -64,21 +65,21 @@ class Channel:
 
 _TASKS = "containerd.services.tasks.v1.Tasks"
 _METHODS = {  # of Tasks: request, reply
-    "Create": (pb.CreateTaskRequest, pb.CreateTaskResponse),
-    "Start": (pb.ProcessRequest, pb.StartResponse),
+    "Create": (svc.TaskCreateRequest, svc.TaskCreateResponse),
+    "Start": (pb.ProcessRequest, svc.TaskStartResponse),
     "Delete": (pb.ProcessRequest, pb.DeleteResponse),
     "DeleteProcess": (pb.ProcessRequest, pb.DeleteResponse),
-    "Get": (pb.ProcessRequest, pb.GetResponse),
-    "List": (pb.Empty, pb.ListTasksResponse),
-    "Kill": (pb.KillRequest, pb.Empty),
-    "Exec": (pb.ExecProcessRequest, pb.Empty),
-    "ResizePty": (pb.ResizePtyRequest, pb.Empty),
-    "CloseIO": (pb.CloseIORequest, pb.Empty),
-    "Pause": (pb.ProcessRequest, pb.Empty),
-    "Resume": (pb.ProcessRequest, pb.Empty),
+    "Get": (pb.ProcessRequest, svc.TaskGetResponse),
+    "List": (protos.common.Empty, pb.ListTasksResponse),
+    "Kill": (svc.TaskKillRequest, protos.common.Empty),
+    "Exec": (pb.ExecProcessRequest, protos.common.Empty),
+    "ResizePty": (pb.ResizePtyRequest, protos.common.Empty),
+    "CloseIO": (pb.CloseIORequest, protos.common.Empty),
+    "Pause": (pb.ProcessRequest, protos.common.Empty),
+    "Resume": (pb.ProcessRequest, protos.common.Empty),
     "ListPids": (pb.ProcessRequest, pb.ListPidsResponse),
-    "Checkpoint": (pb.CheckpointTaskRequest, pb.CheckpointTaskResponse),
-    "Update": (pb.UpdateTaskRequest, pb.Empty),
+    "Checkpoint": (svc.TaskCheckpointRequest, svc.TaskCheckpointResponse),
+    "Update": (pb.UpdateTaskRequest, protos.common.Empty),
     "Metrics": (pb.MetricsRequest, pb.MetricsResponse),
     "Wait": (pb.ProcessRequest, pb.WaitResponse),
 }
@@ -91,7 +92,7 @@ class Events:
         self._events = []
         self._changed = threading.Condition()
         self._stream = channel.stream("containerd.services.events.v1.Events", "Subscribe",
-                                      pb.SubscribeRequest(), pb.Envelope)
+                                      pb.SubscribeRequest(), protos.events.Envelope)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -158,19 +159,19 @@ class Client:
         document = spec.container(args, cgroups.path_for(self.node.token, made.id),
                                   annotations=annotations, **more)
         snapshots = "containerd.services.snapshots.v1.Snapshots"
-        made.mounts = self.channel.call(snapshots, "Prepare", pb.SnapshotRequest(
+        made.mounts = self.channel.call(snapshots, "Prepare", svc.SnapshotPrepareRequest(
             snapshotter="overlayfs", key=made.id, parent=self.node.chain),
-            pb.SnapshotMounts).mounts
+            svc.SnapshotMounts).mounts
         self.channel.call("containerd.services.containers.v1.Containers", "Create",
-                          pb.ContainerMessage(container=pb.Container(
+                          svc.ContainerMessage(container=svc.Container(
                               id=made.id, image="localhost/kyb-test:1",
-                              runtime=pb.Runtime(name=self.node.kind.runtime,
-                                                 options=options or self.options()),
+                              runtime=svc.ContainerRuntime(name=self.node.kind.runtime,
+                                                           options=options or self.options()),
                               spec=protos.pack(
                                   "types.containerd.io/opencontainers/runtime-spec/1/Spec",
                                   json.dumps(document).encode()),
                               snapshotter="overlayfs", snapshot_key=made.id)),
-                          pb.ContainerMessage)
+                          svc.ContainerMessage)
         return made
 
     def close(self):
@@ -237,16 +238,16 @@ class Container:
     def spec(self):
         """Its OCI spec at containerd."""
         got = self.client.channel.call("containerd.services.containers.v1.Containers", "Get",
-                                       pb.IdRequest(id=self.id), pb.ContainerMessage)
+                                       svc.ContainerRequest(id=self.id), svc.ContainerMessage)
         return json.loads(got.container.spec.value)
 
     def remove(self):
         """The container itself, and its snapshot; its task is gone."""
         channel = self.client.channel
         channel.call("containerd.services.containers.v1.Containers", "Delete",
-                     pb.IdRequest(id=self.id), pb.Empty)
+                     svc.ContainerRequest(id=self.id), protos.common.Empty)
         channel.call("containerd.services.snapshots.v1.Snapshots", "Remove",
-                     pb.SnapshotRequest(snapshotter="overlayfs", key=self.id), pb.Empty)
+                     svc.SnapshotRequest(snapshotter="overlayfs", key=self.id), protos.common.Empty)
 
     def pids(self):
         return [p.pid for p in self._do("ListPids").processes]

@@ -54,6 +54,8 @@ def which(program):
 def environment(**more):
     """What every program of ours is started with: our PATH, and nothing of the caller's shell."""
     env = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+    env.update({name: os.environ[name] for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
+                if name in os.environ})
     env.update(more)
     return env
 

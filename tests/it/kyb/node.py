@@ -202,7 +202,7 @@ class Node:
 
     def shims(self):
         """Pids of the shim daemons of this node."""
-        return procs.working_below(self.dir / "s")
+        return procs.daemons_below(self.dir / "s")
 
     def leftovers(self):
         found = [f"shim {pid}: {procs.command(pid)}" for pid in self.shims()]

@@ -68,8 +68,23 @@ def children(pid):
     return found
 
 
+def descendants(pid):
+    """Children, and theirs, in far less time than a look at all of /proc takes."""
+    found, ahead = [], [pid]
+    while ahead:
+        tasks = f"/proc/{ahead.pop()}/task"
+        try:
+            texts = [pathlib.Path(tasks, thread, "children").read_text(encoding="ascii")
+                     for thread in os.listdir(tasks)]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ends, or one of its threads: the next look tells
+        ahead += map(int, " ".join(texts).split())
+        found += map(int, " ".join(texts).split())
+    return found
+
+
 def working_below(folder):
-    """Processes whose working directory is folder or below it: the shims of a test."""
+    """Processes whose working directory is folder or below it."""
     folder = str(folder)
     found = []
     for pid in pids():
@@ -81,6 +96,19 @@ def working_below(folder):
         if (cwd == folder or cwd.startswith(folder + "/")) and alive(pid):
             found.append(pid)
     return found
+
+
+def daemons_below(folder):
+    """The same without their children: a shim's own, and the runtime's while it works."""
+    found = working_below(folder)
+    return [pid for pid in found if not _has_parent_in(pid, found)]
+
+
+def _has_parent_in(pid, others):
+    try:
+        return parent(pid) in others
+    except (FileNotFoundError, ProcessLookupError, AttributeError):
+        return True  # gone meanwhile
 
 
 def kill_all(wanted, timeout=5):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file system of all test containers: static busybox and our probe program.
 
-The probe is compiled by prepare(), where a compiler is; environments without one (another
+What is to be compiled is by prepare(), where a compiler is; environments without one (another
 release's root file system, a VM) share the build folder and find it there.
 """
 import os
@@ -12,19 +12,29 @@ import subprocess
 from . import env
 
 PROBE = env.BUILD / "probe"
-_SOURCE = env.HERE / "programs" / "probe.c"
 _DIRS = ("bin", "dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 
-def prepare():
-    """Compiles the probe when it is missing or older than its source."""
-    if PROBE.exists() and PROBE.stat().st_mtime >= _SOURCE.stat().st_mtime:
-        return
+_OPTIONS = {"probe": ["-static"], "clock": ["-shared", "-fPIC"]}
+
+
+def compiled(name):
+    """A program of programs/, compiled when it is missing or older than its source."""
+    source, made = env.HERE / "programs" / f"{name}.c", env.BUILD / name
+    if made.exists() and made.stat().st_mtime >= source.stat().st_mtime:
+        return made
     env.BUILD.mkdir(parents=True, exist_ok=True)
-    new = PROBE.with_suffix(f".{os.getpid()}")
-    subprocess.run(["gcc", "-std=gnu17", "-O1", "-static", "-Wall", "-Wextra", "-Werror",
-                    "-o", new, _SOURCE], check=True)
-    new.rename(PROBE)
+    new = made.with_suffix(f".{os.getpid()}")
+    subprocess.run(["gcc", "-std=gnu17", "-O1", *_OPTIONS[name], "-Wall", "-Wextra", "-Werror",
+                    "-o", new, source], check=True)
+    new.rename(made)
+    return made
+
+
+def prepare():
+    """All of them."""
+    for name in _OPTIONS:
+        compiled(name)
 
 
 def make(folder):

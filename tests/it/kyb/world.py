@@ -424,7 +424,7 @@ class World:
 
     def shims(self):
         """Pids of this world's shim daemons: their working directory is a bundle."""
-        return procs.working_below(self.dir / "t")
+        return procs.daemons_below(self.dir / "t")
 
     def runtime(self, *argv):
         """The OCI runtime on this world's root, as a person would call it."""

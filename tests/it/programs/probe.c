@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -357,6 +358,38 @@ static int do_undumpable(int argc, char **argv)
 	return do_sleep(0, NULL);
 }
 
+/*
+ * inflight READY GO: makes a TCP connection to itself that it does not accept, and then the file
+ * READY; once GO exists it accepts, closes, and sleeps. Until then CRIU cannot dump it.
+ */
+static int do_inflight(int argc, char **argv)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+	const struct linger now = { .l_onoff = 1 }; /* no FIN, which would leave a TIME_WAIT */
+	int ready, accepted;
+
+	if (argc != 2 || listener < 0 || client < 0 ||
+	    bind(listener, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&at, &len) < 0 ||
+	    connect(client, (struct sockaddr *)&at, sizeof(at)) < 0)
+		fail("inflight");
+	ready = open(argv[0], O_WRONLY | O_CREAT, 0600);
+	if (ready < 0 || setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) < 0)
+		fail(argv[0]);
+	close(ready);
+	while (access(argv[1], F_OK) < 0)
+		nap(10);
+	accepted = accept(listener, NULL, NULL);
+	if (accepted < 0)
+		fail("accept");
+	close(client);
+	close(accepted);
+	close(listener);
+	return do_sleep(0, NULL);
+}
+
 /* rw FD: writes to FD and says on the exit status whether it could (0), else errno. */
 static int do_rw(int argc, char **argv)
 {
@@ -369,11 +402,11 @@ static const struct verb {
 } verbs[] = {
 	{"bytes", do_bytes},	 {"count", do_count},	  {"echo", do_echo},
 	{"exit", do_exit},	 {"fds", do_fds},	  {"hog", do_hog},
-	{"ignore", do_ignore},	 {"orphan", do_orphan},	  {"reap", do_reap},
-	{"rw", do_rw},		 {"signals", do_signals}, {"sink", do_sink},
-	{"sleep", do_sleep},	 {"spin", do_spin},	  {"tick", do_tick},
-	{"trap", do_trap},	 {"tty", do_tty},	  {"undumpable", do_undumpable},
-	{"winsize", do_winsize},
+	{"ignore", do_ignore},	 {"inflight", do_inflight}, {"orphan", do_orphan},
+	{"reap", do_reap},	 {"rw", do_rw},		  {"signals", do_signals},
+	{"sink", do_sink},	 {"sleep", do_sleep},	  {"spin", do_spin},
+	{"tick", do_tick},	 {"trap", do_trap},	  {"tty", do_tty},
+	{"undumpable", do_undumpable}, {"winsize", do_winsize},
 };
 
 int main(int argc, char **argv)
