@@ -791,6 +791,26 @@ static void so_many_logs_are_kept(void **state)
 	}
 }
 
+/* What somebody else has put there, by names that come before all of ours. */
+static void foreign_entries_do_not_end_the_keeping(void **state)
+{
+	char kept[PATH_MAX];
+
+	(void)state;
+	assert_int_equal(keep_log("log\n", 4, kept), 0);
+	assert_int_equal(mkdirat(tree.fd, "store/.logs/0", 0700), 0);
+	assert_int_equal(mkdirat(tree.fd, "store/.logs/0.log", 0700), 0);
+	assert_int_equal(symlinkat("/etc/passwd", tree.fd, "store/.logs/1.log"), 0);
+	tree_text(tree.fd, "store/.logs/2.txt", "x");
+	for (int i = 0; i < STORE_LOGS_MAX + 3; i++) {
+		assert_int_equal(keep_log("log\n", 4, kept), 0);
+		assert_int_equal(access(kept, F_OK), 0);
+	}
+	assert_int_equal(count_logs(), STORE_LOGS_MAX + 4);
+	assert_true(tree_has(tree.fd, "store/.logs/0.log"));
+	assert_true(tree_has(tree.fd, "store/.logs/2.txt"));
+}
+
 static void what_is_no_log_is_not_kept(void **state)
 {
 	char from[PATH_MAX], kept[PATH_MAX];
@@ -1011,6 +1031,7 @@ int main(int argc, char **argv)
 		T(a_reader_reads),
 		T(the_end_of_a_log_is_kept),
 		T(so_many_logs_are_kept),
+		T(foreign_entries_do_not_end_the_keeping),
 		T(what_is_no_log_is_not_kept),
 		T(many_are_removed_by_and_by),
 		T(removing_does_not_follow_links),
