@@ -23,6 +23,8 @@ struct store {
 	bool sweep_again;
 	struct job sweep_failed;  /* tells of a child that could not be started */
 	struct error sweep_error;
+	struct timer sweep_retry; /* after one that failed, */
+	nsec_t sweep_wait;        /* so long; 0 = the last one did not fail */
 	void (*swept)(void *arg, unsigned int n, int r, const struct error *err);
 	void *swept_arg;
 };

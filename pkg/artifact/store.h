@@ -220,13 +220,14 @@ int store_space(const struct store *s, struct store_space *ret, struct error *er
 int store_delete(struct store *s, const char *ref, struct error *err);
 
 /*
- * Told, from the loop, when everything that was to be removed is gone (r = 0; n directories), or
- * could not be: what is left stays for the next store_clean(). Optional.
+ * Told, from the loop, when what was to be removed is gone (r = 0; n directories), or could not be:
+ * that is tried again by and by, and told each time. Of what came while that was being removed r = 0
+ * says nothing: see store_sweeping(). Optional.
  */
 void store_on_swept(struct store *s,
 		    void (*swept)(void *arg, unsigned int n, int r, const struct error *err),
 		    void *arg);
-/* Is something being removed? */
+/* Is something being removed, or is it still to be told that it could not be? */
 bool store_sweeping(const struct store *s);
 
 struct store_clean {

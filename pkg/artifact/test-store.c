@@ -17,8 +17,9 @@ static char path[128];
 static struct error err;
 
 static bool swept;
-static unsigned int n_swept;
+static unsigned int n_swept, n_told;
 static int swept_r;
+static bool all_gone_told; /* as who waits for the room understands it */
 
 static void on_swept(void *arg, unsigned int n, int r, const struct error *e)
 {
@@ -26,7 +27,9 @@ static void on_swept(void *arg, unsigned int n, int r, const struct error *e)
 	assert_int_equal(r < 0, e != NULL);
 	swept = true;
 	n_swept += n;
+	n_told++;
 	swept_r = r;
+	all_gone_told |= r == 0 && !store_sweeping(store);
 }
 
 static int setup(void **state)
@@ -34,7 +37,8 @@ static int setup(void **state)
 	(void)state;
 	err = ERROR_NULL;
 	swept = false;
-	n_swept = 0;
+	n_swept = n_told = 0;
+	all_gone_told = false;
 	tree_make(&tree);
 	(void)snprintf(path, sizeof(path), "%s/store", tree.path);
 	test_loop_open(&t);
@@ -883,6 +887,26 @@ static void a_sweep_that_cannot_start_is_told(void **state)
 	assert_int_equal(count_entries(".del-"), 0);
 }
 
+/* The second has to wait for the first, whose end is no news of the second. */
+static void a_second_sweep_that_cannot_start_is_told_and_tried_again(void **state)
+{
+	(void)state;
+	make_checkpoint("a");
+	make_checkpoint("b");
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	assert_int_equal(store_delete(store, "b", &err), 0);
+	t.env.program = "/nonexistent/program";
+	while (n_told < 2)
+		wait_swept();
+	assert_false(all_gone_told);
+	assert_int_equal(swept_r, -ENOENT);
+	t.env.program = NULL;
+	swept = false;
+	wait_swept(); /* nobody has asked for it */
+	assert_int_equal(swept_r, 0);
+	assert_int_equal(count_entries(".del-"), 0);
+}
+
 static bool keep_b(void *arg, const char *ref)
 {
 	(*(int *)arg)++;
@@ -1036,6 +1060,7 @@ int main(int argc, char **argv)
 		T(many_are_removed_by_and_by),
 		T(removing_does_not_follow_links),
 		T(a_sweep_that_cannot_start_is_told),
+		T(a_second_sweep_that_cannot_start_is_told_and_tried_again),
 		T(what_crashes_left_is_cleaned_up_unless_in_use),
 		T(what_changed_lately_is_left_alone),
 		T(of_others_nothing_is_cleaned_up),
