@@ -325,6 +325,40 @@ static void status_and_doctor_answer_without_a_driver(void **state)
 	client_done(&c);
 }
 
+static uint64_t status_free(struct rig *r)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)1 << 20);
+	Kybernate__Agent__V1__StatusRequest req = KYBERNATE__AGENT__V1__STATUS_REQUEST__INIT;
+	const Kybernate__Agent__V1__StatusReply *m;
+	struct client_call c;
+	uint64_t bytes;
+
+	assert_int_equal(client_run(r, &c, "Status", &req.base), RPC_OK);
+	m = client_message(&c, &kybernate__agent__v1__status_reply__descriptor, &mem);
+	bytes = m->store_free_bytes;
+	client_done(&c);
+	return bytes;
+}
+
+/* A probe asks every few seconds, and the store may hold a million files. */
+static void status_does_not_count_files(void **state)
+{
+	struct rig *r = *state;
+	char path[128], text[8192] = { 0 };
+	struct store_space space;
+	uint64_t before;
+
+	assert_int_equal(store_set_limit(r->agent.store, 1 << 20, NULL), 0);
+	before = status_free(r);
+	assert_true(before > 0 && before <= 1 << 20);
+	assert_int_equal(PATH_PRINTF(path, "%s/foreign", r->store), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, text, sizeof(text), 0600, FILE_SYNC), 0);
+	assert_int_equal(status_free(r), before);
+	assert_int_equal(store_space(r->agent.store, &space, NULL), 0);
+	assert_true(space.free_bytes < before);
+	assert_int_equal(status_free(r), space.free_bytes);
+}
+
 static void garbage_is_an_invalid_argument(void **state)
 {
 	static const char *const methods[] = { "Checkpoint", "Restore", "Suspend",
@@ -362,6 +396,7 @@ int main(int argc, char **argv)
 		T(room_that_does_not_come_is_told),
 		T(a_deletion_is_answered_before_its_callers_deadline),
 		T(status_and_doctor_answer_without_a_driver),
+		T(status_does_not_count_files),
 		T(garbage_is_an_invalid_argument),
 	};
 	int r = rig_main(argc, argv);

@@ -148,6 +148,7 @@ int store_keep_log(struct store *s, const char *id, const char *kind, const char
 	if (r == 0)
 		r = file_write(dir, name, tail.text, tail.n, 0600, FILE_PLAIN);
 	free(tail.text);
+	store_look_later(s);
 	if (r == 0)
 		r = path_printf(ret, PATH_MAX, "%s/" LOGS "/%s", s->path, name);
 	return r < 0 ? fail_sys(err, r, "keep the log of a failure") : 0;

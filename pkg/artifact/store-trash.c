@@ -48,6 +48,7 @@ static void sweep_done(struct bulk *b, int r, const struct error *err)
 		retry_later(s);
 	else
 		s->sweep_wait = 0;
+	store_look(s); /* whoever is told now may look at the room next */
 	if (s->swept)
 		s->swept(s->swept_arg, n, r, r < 0 ? &copy : NULL);
 }
