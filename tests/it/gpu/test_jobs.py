@@ -8,6 +8,7 @@ import os
 import pytest
 
 from kyb import ttrpc
+from kyb.wait import until
 
 from .conftest import Workload
 from .test_group import SUSPEND, all_compute, mine, options
@@ -173,6 +174,33 @@ def test_the_agent_dies_while_criu_dumps(gworld, gpu, start_agent, world, tmp_pa
     about = json.loads((folder / "kybernate.json").read_text())
     assert [p["job"] for p in about["gpu"]["processes"]] == [1] * N
     assert "/job" in [m["destination"] for m in about["mounts"]]
+
+
+@pytest.mark.parametrize("call", ["restore", "unlock"])
+def test_the_agent_dies_on_the_way_back(gworld, gpu, start_agent, tmp_path, call):
+    """Twice. What the processes have made of the file since the dump is not the image's."""
+    agent = start_agent(gworld.agent_dir)
+    container = gworld.container(COUNTERS, environ=[NAMED], edit=with_volume(tmp_path))
+    container.run()
+    workloads = [Workload(container.rootfs / f"var/state.{i}").ready() for i in range(N)]
+    pids = sorted(mine(gpu, container))
+    rule = gpu.fault(call=call, hang=True, pid=pids[2])
+    folder = gworld.image()
+    dump = send(container, folder)
+    gpu.wait_held(rule)
+    saved = (folder / "cuda-job-1.bin").read_bytes()
+    crash(agent)
+    assert (tmp_path / "file").read_bytes() != saved
+    agent.start()
+    until(lambda: len(gpu.log(call=call, pid=pids[2])) > 1, 20, "the next one is at it")
+    crash(agent)
+    gpu.clear()
+    agent.start()
+    ttrpc.answer(dump, 60)
+    assert (folder / "cuda-job-1.bin").read_bytes() == saved
+    about = json.loads((folder / "kybernate.json").read_text())
+    assert [p["job"] for p in about["gpu"]["processes"]] == [1] * N
+    all_compute(gpu, container, workloads)
 
 
 @pytest.mark.parametrize("gpu", [595], indirect=True)
