@@ -218,10 +218,25 @@ def test_refused_by_an_older_driver(gworld, gpu, start_agent, tmp_path):
     assert "/job/file" not in agent.log()
 
 
+def test_a_file_that_is_too_large(gworld, gpu, start_agent, tmp_path):
+    """Refused before anything is touched."""
+    start_agent(gworld.agent_dir)
+    container = gworld.container(COUNTERS, environ=[NAMED], edit=with_volume(tmp_path))
+    os.truncate(tmp_path / "file", (64 << 20) + 1)
+    container.run()
+    workloads = [Workload(container.rootfs / f"var/state.{i}").ready() for i in range(N)]
+    with pytest.raises(ttrpc.Error, match="CUDA_QUERY_FAILED: .* 64 MiB together"):
+        container.checkpoint(gworld.image(), options())
+    assert not gpu.log(call="lock")
+    for one in workloads:
+        one.goes_on()
+
+
 @pytest.mark.parametrize("name,owner,why", [
     ("/none", 0, "No such file"), ("/proc/self/fd/99", 0, "No such file"),
     ("/proc/self/fd/9", 0, "neither a memfd"), ("/job/file", 1000, "neither a memfd"),
-    ("job/file", 0, "Invalid argument")])
+    ("job/file", 0, "Invalid argument"), ("/proc/1/environ", 0, "neither a memfd"),
+    ("/dev/null", 0, "neither a memfd")])
 def test_what_is_no_file_of_its_own(gworld, gpu, start_agent, tmp_path, name, owner, why):
     """The agent could write where the container cannot: it does so to a memfd, and to files of the
     process's user."""
