@@ -85,7 +85,7 @@ static int make_folders(int root, char *path)
 
 		*p = 0;
 		name = strrchr(path, '/');
-		dir = name ? -1 : dup(root);
+		dir = name ? -1 : fcntl(root, F_DUPFD_CLOEXEC, 0);
 		if (name) {
 			*name = 0;
 			dir = path_open_beneath(root, path, O_PATH | O_DIRECTORY);
