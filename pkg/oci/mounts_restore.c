@@ -105,13 +105,19 @@ static int make_place(int root, const struct mount_record *m)
 {
 	_cleanup_close_ int dir = -1, fd = -1;
 	char path[PATH_MAX], *name;
+	struct stat st;
 	int r;
 
 	if (PATH_PRINTF(path, "%s", m->destination + 1) < 0)
 		return -ENAMETOOLONG;
 	fd = path_open_beneath(root, path, O_PATH);
-	if (fd >= 0)
-		return 0;
+	if (fd >= 0) {
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		if (S_ISDIR(st.st_mode) == (strcmp(m->kind, MOUNT_DIRECTORY) == 0))
+			return 0;
+		return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTDIR; /* mount(2) would refuse it */
+	}
 	r = fd == -ENOENT ? make_folders(root, path) : fd;
 	if (r < 0)
 		return r;

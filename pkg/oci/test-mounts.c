@@ -290,6 +290,18 @@ static void refused(void **state)
 	assert_true(map("{}", good, &maps, &mem, &err) < 0);
 	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
 	assert_int_equal(stat(in("bundle/lib"), &st), -1);
+	/* What stands in the place already is of another kind. */
+	assert_int_equal(unlink(in("new/usr")), 0);
+	folder("new/usr/lib/libcuda.so.1");
+	assert_int_equal(map("{}", good, &maps, &mem, &err), -EISDIR);
+	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
+	m = good;
+	m.external = false;
+	m.kind = MOUNT_DIRECTORY;
+	m.destination = "/file";
+	put("new/file", "");
+	assert_int_equal(map("{}", m, &maps, &mem, &err), -ENOTDIR);
+	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
 	m = good;
 	m.destination = "/x]:/etc\nexternal mnt[y";
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
