@@ -47,9 +47,19 @@ static bool is_library(const char *path)
 	return name && strstr(name, ".so");
 }
 
+static bool goes_up(const char *path)
+{
+	for (const char *p = path; (p = strstr(p, "/..")); p += 3)
+		if (p[3] == '/' || p[3] == 0)
+			return true;
+	return false;
+}
+
 /*
  * Its counterpart here: the same name. The description of a checkpoint may come from anywhere, so
- * that it is a name among those that are allowed, whatever links are on the way.
+ * that it is a name among those that are allowed before anything is looked up - else it could lead
+ * to a file server that is gone, or ask for what exists on the host - and afterwards, whatever
+ * links were on the way.
  */
 static int find_source(const struct mount_record *m, const struct setting_list *prefixes,
 		       struct arena *mem, const char **ret, struct error *err)
@@ -59,6 +69,8 @@ static int find_source(const struct mount_record *m, const struct setting_list *
 
 	if (!m->source)
 		return missing(m, "nothing is known of it", err);
+	if (m->source[0] != '/' || goes_up(m->source) || !mounts_allowed(m->source, prefixes))
+		return missing(m, "it is none of gpu.mount_prefixes", err);
 	if (!realpath(m->source, path) || stat(path, &st) < 0)
 		return missing(m, "there is none", err);
 	if (!mounts_allowed(path, prefixes))

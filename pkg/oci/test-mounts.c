@@ -280,6 +280,18 @@ static void refused(void **state)
 	m.source = in("host/driver/link");
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
 	assert_non_null(strstr(err.text, "gpu.mount_prefixes"));
+	/* Nothing is looked up of it, so that nothing is told about it either. */
+	for (const char *const *p = (const char *const[]){ "host/none", "host/other",
+							   "host/driver/../none",
+							   "host/driver/..", NULL };
+	     *p; p++) {
+		m.source = in(*p);
+		assert_true(map("{}", m, &maps, &mem, &err) < 0);
+		assert_non_null(strstr(err.text, "gpu.mount_prefixes"));
+	}
+	m.source = in("host/driver/..none");
+	assert_true(map("{}", m, &maps, &mem, &err) < 0);
+	assert_non_null(strstr(err.text, "there is none"));
 	m.source = in("host/driver/none");
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
 	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
