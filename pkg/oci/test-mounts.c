@@ -114,7 +114,7 @@ static int teardown(void **state)
 
 static void write_tables(void)
 {
-	char root[32], host[32], text[4096];
+	char root[32], host[32], text[16384], deep[PATH_MAX + 100];
 
 	(void)snprintf(root, sizeof(root), "%s", device("root"));
 	(void)snprintf(host, sizeof(host), "%s", device("host"));
@@ -131,10 +131,15 @@ static void write_tables(void)
 		       "18 10 %s /gone /usr/lib/gone ro - tmpfs t rw\n",
 		       root, host, host, host, host, host);
 	put("own", text);
+	/* Somebody's on the node, deeper than any system call can name; and one with a NUL. */
+	memset(deep, 'd', sizeof(deep) - 1);
+	deep[sizeof(deep) - 1] = 0;
 	(void)snprintf(text, sizeof(text),
 		       "1 0 0:1 / / rw - ext4 e rw\n"
+		       "3 1 0:9 / /%s rw - tmpfs t rw\n"
+		       "4 1 0:9 / /a\\000b rw - tmpfs t rw\n"
 		       "2 1 %s / %s rw - tmpfs t rw\n",
-		       host, in("host"));
+		       deep, host, in("host"));
 	put("hosts", text);
 }
 
