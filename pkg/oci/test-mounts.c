@@ -89,6 +89,7 @@ static int setup(void **state)
 	folder("root/usr/lib/firmware");
 	folder("root/dev");
 	assert_int_equal(symlink("usr/lib", in("root/lib")), 0);
+	assert_int_equal(symlink("loop", in("root/loop")), 0);
 	put("root/usr/lib/libcuda.so.1", "");
 	put("root/usr/lib/other", "");
 	assert_int_equal(mount(in("host/driver/libcuda.so.1"), in("root/usr/lib/libcuda.so.1"),
@@ -184,7 +185,10 @@ static void of_a_hook(void **state)
 	assert_string_equal(maps.items[0].source, maps.items[0].destination);
 }
 
-/* Through a link, without "bind" as its type; what is masked is the runtime's. */
+/*
+ * Through a link, without "bind" as its type; what is masked is the runtime's. Names that lead
+ * nowhere are nobody's.
+ */
 static void of_the_configuration(void **state)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
@@ -195,7 +199,8 @@ static void of_the_configuration(void **state)
 	write_tables();
 	look("{\"mounts\":[{\"destination\":\"/dev\",\"type\":\"tmpfs\"},"
 	     "{\"destination\":\"/lib/libcuda.so.1\",\"options\":[\"rbind\",\"ro\"]}],"
-	     "\"linux\":{\"maskedPaths\":[\"/usr/lib/firmware\"]}}",
+	     "\"linux\":{\"maskedPaths\":[\"/loop\",\"/loop/x\",\"/usr/lib/other/x\",\"/none/x\","
+	     "\"/usr/lib/firmware\"]}}",
 	     &mem, &r);
 	assert_int_equal(r.n, 1);
 	assert_string_equal(r.items[0].destination, "/usr/lib/libcuda.so.1");
