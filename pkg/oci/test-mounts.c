@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "oci/mounts.h"
+#include "oci/mounts_wire.h"
 #include "tests/cmocka.h"
 
 static char top[] = "/tmp/kyb-mounts.XXXXXX";
@@ -147,6 +148,8 @@ static void write_tables(void)
 static void look(const char *config, struct arena *mem, struct mount_records *ret)
 {
 	_cleanup_close_ int fd = bundle();
+	_cleanup_buf_ struct buf wire = BUF_LIMIT(1 << 20);
+	struct mount_records found;
 	const struct mounts_dump where = { .bundle = fd,
 					   .root = in("root"),
 					   .mountinfo = in("own"),
@@ -155,7 +158,11 @@ static void look(const char *config, struct arena *mem, struct mount_records *re
 	struct error err = ERROR_NULL;
 
 	put("bundle/config.json", config);
-	assert_int_equal(mounts_look(&where, mem, ret, &err), 0);
+	assert_int_equal(mounts_look(&where, mem, &found, &err), 0);
+	/* As it comes out of a helper. */
+	assert_int_equal(mounts_wire_put(&found, &wire), 0);
+	assert_int_equal(mounts_wire_take(buf_bytes(&wire), mem, ret, &err), 0);
+	assert_int_equal(ret->n, found.n);
 }
 
 static void of_a_hook(void **state)
@@ -330,12 +337,55 @@ static void refused(void **state)
 	assert_int_equal(err.reason, REASON_IMAGE_CORRUPT);
 }
 
+static void taken(const char *text, bool good)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
+	struct mount_records r;
+	struct error err = ERROR_NULL;
+
+	assert_int_equal(mounts_wire_take(bytes_of(text, strlen(text)), &mem, &r, &err) == 0, good);
+	assert_int_equal(err.code != 0, !good);
+}
+
+/* A helper that was cut off, or is another program's. */
+static void a_helpers_answer(void **state)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
+	_cleanup_buf_ struct buf wire = BUF_LIMIT(1 << 20), many = BUF_LIMIT(1 << 20);
+	struct setting_list list;
+	struct error err = ERROR_NULL;
+
+	(void)state;
+	taken("[]", true);
+	taken("", false);
+	taken("{}", false);
+	taken("[{}]", false);
+	taken("[1]", false);
+#define MOUNT(kind, size)                                                                          \
+	"{\"destination\":\"/a\",\"kind\":\"" kind "\",\"type\":\"t\",\"root\":\"/\",\"size\":" size     \
+	",\"external\":true,\"configured\":false,\"in_root\":true}"
+	taken("[" MOUNT("file", "1") "]", true);
+	taken("[" MOUNT("file", "1"), false);
+	taken("[" MOUNT("file", "-1") "]", false);
+	taken("[" MOUNT("other", "1") "]", false);
+	for (size_t i = 0; i <= MOUNT_RECORDS_MAX; i++)
+		assert_int_equal(buf_printf(&many, "%s" MOUNT("file", "1"), i ? "," : "["), 0);
+	assert_int_equal(buf_append_str(&many, "]"), 0);
+	taken(buf_str(&many), false);
+	assert_int_equal(mounts_wire_put_prefixes(&prefixes, &wire), 0);
+	assert_int_equal(mounts_wire_take_prefixes(buf_bytes(&wire), &mem, &list, &err), 0);
+	assert_int_equal(list.n, 1);
+	assert_string_equal(list.items[0], driver);
+	assert_int_equal(mounts_wire_take_prefixes(bytes_of("[1]", 3), &mem, &list, &err), -EBADMSG);
+	assert_int_equal(mounts_wire_take_prefixes(bytes_of("{}", 2), &mem, &list, &err), -EBADMSG);
+}
+
 #define T(test) cmocka_unit_test(test)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { T(of_a_hook), T(of_the_configuration), T(mapped),
-					    T(refused) };
+					    T(refused), T(a_helpers_answer) };
 
 	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", "", MS_REC | MS_PRIVATE, NULL) < 0) {
 		(void)fprintf(stderr, "cannot make a mount namespace: skipped\n");
