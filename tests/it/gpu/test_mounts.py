@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts that no config.json tells of, as NVIDIA's toolkit makes them: the driver's libraries, its
 firmware, device nodes and sockets, bound one by one by a hook while the container is made."""
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -8,8 +9,11 @@ import pathlib
 import socket
 import stat
 import subprocess
+import sys
 
 import pytest
+
+from kyb.wait import until
 
 from .test_restore import criu_logs, refused
 
@@ -291,3 +295,56 @@ def test_foreign_mounts_stay_foreign(gnode, driver):
     assert outcome.reason == "CRIU_DUMP_FAILED", outcome
     assert "proper root mount" in str(outcome), outcome
     gnode.watch(first).goes_on()
+
+
+# A process of its own: one with threads, as gRPC makes them, cannot change its mount namespace.
+MOUNT_STUCK = """import ctypes, os, sys
+pid, place, device = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+data = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+if libc.setns(namespace, 0) or libc.mount(b"stuck", place.encode(), b"fuse", 0, data.encode()):
+    sys.exit(os.strerror(ctypes.get_errno()))
+"""
+
+
+def mount_stuck(pid, place):
+    """Mounts a FUSE file system whose daemon never answers into a container; its device."""
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    subprocess.run([sys.executable, "-c", MOUNT_STUCK, str(pid), place, str(device)],
+                   pass_fds=[device], check=True)
+    return device
+
+
+def lookers(container):
+    """The helpers of a container's shim."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"look-at-mounts" in words and container.id.encode() in words:
+            found.append(entry.parent.name)
+    return found
+
+
+def test_a_file_system_that_does_not_answer(gnode, driver):
+    """As that of a FUSE daemon which is paused with its container: the checkpoint is refused, and
+    the shim serves others meanwhile and afterwards."""
+    gnode.write_shim_config('[timeouts]\nquiesce = "2s"\n')
+    first = gnode.running(edit=driver.edit)
+    (pathlib.Path(f"/proc/{first.pid}/root") / "stuck").mkdir()
+    device = mount_stuck(first.pid, "/stuck")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(gnode.checkpoint, first, leave=True)
+            until(lambda: lookers(first))
+            assert first.status == "RUNNING" and not outcome.done()
+            outcome = outcome.result(30)
+        assert "TIMEOUT" in str(outcome) and "mounts could not be looked at" in str(outcome), outcome
+        assert first.status == "RUNNING"
+        gnode.watch(first).goes_on()
+    finally:
+        os.close(device)
+    until(lambda: not lookers(first))
