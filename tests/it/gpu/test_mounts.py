@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import socket
 import stat
+import struct
 import subprocess
 import sys
 
 import pytest
 
+from kyb import env
 from kyb.wait import until
 
 from .test_restore import criu_logs, refused
@@ -316,6 +319,18 @@ def mount_stuck(pid, place):
     return device
 
 
+def read_but_never_answer(device):
+    """Beyond INIT. Whoever waits for a request that was read cannot be killed any more."""
+    def request():
+        assert select.select([device], [], [], env.seconds(10))[0], "nobody asks"
+        return os.read(device, 1 << 17)
+
+    unique = struct.unpack_from("=IIQ", request())[2]
+    os.write(device, struct.pack("=IiQ", 16 + 64, 0, unique) +
+             struct.pack("=IIIIHHII", 7, 31, 0, 0, 1, 1, 4096, 1).ljust(64, b"\0"))
+    request()
+
+
 def lookers(container):
     """The helpers of a container's shim."""
     found = []
@@ -339,12 +354,13 @@ def test_a_file_system_that_does_not_answer(gnode, driver):
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             outcome = pool.submit(gnode.checkpoint, first, leave=True)
-            until(lambda: lookers(first))
+            read_but_never_answer(device)
             assert first.status == "RUNNING" and not outcome.done()
             outcome = outcome.result(30)
         assert "TIMEOUT" in str(outcome) and "mounts could not be looked at" in str(outcome), outcome
         assert first.status == "RUNNING"
         gnode.watch(first).goes_on()
+        assert lookers(first), "the helper was to be one that cannot be killed"
     finally:
         os.close(device)
     until(lambda: not lookers(first))
