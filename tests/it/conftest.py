@@ -50,7 +50,8 @@ def _here():
     """Which of the machines that oracle.py names this is."""
     told = {"runc": (1, 2), "crun": (1, 21)}[env.RUNTIME]  # from then on CRIU is told the cgroup
     old = env.cgroup_v2() and env.runtime_version() < told
-    return {oracle.V2_OLD_RUNTIME} if old else set()
+    return {place for place, here in ((oracle.V2_OLD_RUNTIME, old),
+                                      (oracle.CRUN, env.RUNTIME == "crun")) if here}
 
 
 def _kind(item):

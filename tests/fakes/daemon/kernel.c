@@ -108,11 +108,18 @@ static void woken(struct timer *t)
 		work_start(s->srv, &st->work);
 }
 
+/* Telling it can end the session, and its stream with it: that comes last. */
 static void end_fence(struct session *s, struct kernel *k)
 {
+	struct stream *st = &s->stream;
+	uint64_t seq = k->seq;
+
 	if (k->mem)
 		vram_release(k->mem);
-	session_result(s, k->seq, FG_SUCCESS, 0);
+	drop(st, k);
+	if (!st->n)
+		work_stop(&st->work);
+	session_result(s, seq, FG_SUCCESS, 0);
 }
 
 static void run_slice(struct work *w)
@@ -120,6 +127,7 @@ static void run_slice(struct work *w)
 	struct stream *st = container_of(w, struct stream, work);
 	struct session *s = container_of(st, struct session, stream);
 	struct kernel *k = list_first(&st->queue, struct kernel, node);
+	uint64_t left, n, first;
 
 	if (k->op == FG_KERNEL_SLEEP) { /* takes time, but nobody else's */
 		work_stop(w);
@@ -129,20 +137,19 @@ static void run_slice(struct work *w)
 	}
 	if (k->op == KERNEL_FENCE) {
 		end_fence(s, k);
-	} else {
-		uint64_t left = k->words - k->at;
-		uint64_t n = left < SLICE_WORDS ? left : SLICE_WORDS;
-		uint64_t first = k->first + k->at;
-
-		vram_populate(k->mem, (size_t)(first + n) * 8);
-		ops[k->op](k, words_of(k->mem, first), n);
-		k->at += n;
-		if (k->at < k->words)
-			return;
-		if (k->result) {
-			words_of(k->result, k->result_first)[0] = k->sum[0];
-			words_of(k->result, k->result_first)[1] = k->sum[1];
-		}
+		return;
+	}
+	left = k->words - k->at;
+	n = left < SLICE_WORDS ? left : SLICE_WORDS;
+	first = k->first + k->at;
+	vram_populate(k->mem, (size_t)(first + n) * 8);
+	ops[k->op](k, words_of(k->mem, first), n);
+	k->at += n;
+	if (k->at < k->words)
+		return;
+	if (k->result) {
+		words_of(k->result, k->result_first)[0] = k->sum[0];
+		words_of(k->result, k->result_first)[1] = k->sum[1];
 	}
 	drop(st, k);
 	if (!st->n)
