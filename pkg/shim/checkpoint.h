@@ -53,6 +53,8 @@ struct checkpoint {
 	struct error err;
 	nsec_t drain_until;
 	struct arena mounts_mem;
+	struct command look;
+	void (*looked)(struct checkpoint *ck, int r, const struct error *err);
 	struct mount_records mounts; /* with the agent: those that config.json does not tell */
 	int hold; /* of the checkpoint that is being made; 0 = none */
 };
@@ -63,6 +65,14 @@ int checkpoint_work_path(struct checkpoint *ck, struct error *err);
 void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *args);
 /* Answers the call and frees ck. */
 void checkpoint_end(struct checkpoint *ck, int r, const struct error *err);
+
+/*
+ * Looks at the container's mounts, into ck->mounts. looked() is called once, perhaps from inside
+ * here, at the latest after timeouts.quiesce: then r < 0 (TIMEOUT), and nothing has been touched.
+ * Uses ck->timer.
+ */
+void gpu_look(struct checkpoint *ck,
+	      void (*looked)(struct checkpoint *ck, int r, const struct error *err));
 
 /* Conducted by the agent. */
 void gpu_checkpoint(struct checkpoint *ck);

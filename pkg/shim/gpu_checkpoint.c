@@ -481,6 +481,20 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 			     ck->stream_deadline, &ops, ck, err);
 }
 
+static void looked(struct checkpoint *ck, int r, const struct error *err)
+{
+	struct container *c = ck->op.c;
+	struct error mine = *err;
+
+	ck->stream_deadline = gpu_stream_deadline(c, ck->op.call);
+	if (r == 0)
+		r = open_stream(ck, &mine);
+	if (r < 0) {
+		c->checkpointing = NULL;
+		checkpoint_end(ck, r, &mine);
+	}
+}
+
 void gpu_checkpoint(struct checkpoint *ck)
 {
 	struct container *c = ck->op.c;
@@ -494,18 +508,11 @@ void gpu_checkpoint(struct checkpoint *ck)
 	if (r == 0)
 		r = checkpoint_work_path(ck, &err);
 	ck->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
-	if (r == 0)
-		r = gpu_look_at_mounts(c, &ck->mounts_mem, &ck->mounts, &err);
 	if (r < 0) {
 		checkpoint_end(ck, r, &err);
 		return;
 	}
 	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
-	ck->stream_deadline = gpu_stream_deadline(c, ck->op.call);
 	c->checkpointing = ck;
-	r = open_stream(ck, &err);
-	if (r < 0) {
-		c->checkpointing = NULL;
-		checkpoint_end(ck, r, &err);
-	}
+	gpu_look(ck, looked);
 }

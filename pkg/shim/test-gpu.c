@@ -367,6 +367,56 @@ static void an_agent_that_is_not_there_means_no_checkpoint(void **state)
 	rig_answer_done(&a);
 }
 
+/* A FUSE file system of the container's own, stopped with it. */
+static void mounts_that_do_not_answer_mean_no_checkpoint(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a, state_answer;
+	char hang[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(hang, "%s/mounts-hang", c->path), 0);
+	assert_int_equal(file_write(AT_FDCWD, hang, "", 0, 0600, FILE_PLAIN), 0);
+	begin_checkpoint(r, &a);
+	UNTIL(r, c->checkpointing && command_running(&c->checkpointing->look));
+	/* Others are served meanwhile. */
+	rig_begin_simple(r, &state_answer, "State", "web");
+	UNTIL(r, state_answer.done);
+	rig_answer_done(&state_answer);
+	assert_false(a.done);
+	clock_advance(11 * NSEC_PER_SEC);
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "TIMEOUT"));
+	assert_non_null(strstr(a.err.text, "mounts"));
+	assert_null(agent.call);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+
+	assert_int_equal(unlink(hang), 0);
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	verdict(FAILED, REASON_TIMEOUT);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* What the helper says is told. */
+static void mounts_that_cannot_be_looked_at_mean_no_checkpoint(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	(void)rig_bundle(r, "web", "no JSON");
+	begin_checkpoint(r, &a);
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "config.json"));
+	assert_null(agent.call);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* It dies after any order, paused before or not. */
 static void an_agent_that_leaves_between_orders(void **state)
 {
@@ -1280,6 +1330,8 @@ int main(int argc, char **argv)
 		T(a_checkpoint_that_leaves_it_running),
 		T(a_paused_container_is_thawed_and_paused_again),
 		T(an_agent_that_is_not_there_means_no_checkpoint),
+		T(mounts_that_do_not_answer_mean_no_checkpoint),
+		T(mounts_that_cannot_be_looked_at_mean_no_checkpoint),
 		T(an_agent_that_leaves_between_orders),
 		T(an_agent_that_leaves_during_the_dump),
 		T(a_dump_that_fails_is_told_with_its_reason),

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "rpc/pb.h"
+#include "shim/gpu.h"
 #include "shim/service.h"
 
 /*
@@ -175,6 +176,16 @@ static int act(const char *verb, const char *pid_file, int argc, char **argv)
 	return 0;
 }
 
+/* A mount whose file system does not answer is as good as a folder that says so. */
+static int look(const char *bundle)
+{
+	char path[PATH_MAX];
+
+	if (PATH_PRINTF(path, "%s/mounts-hang", bundle) == 0 && access(path, F_OK) == 0)
+		(void)pause();
+	return gpu_look_main(bundle);
+}
+
 int rig_main(int argc, char **argv)
 {
 	const char *verb = NULL, *pid_file = NULL;
@@ -184,6 +195,8 @@ int rig_main(int argc, char **argv)
 	/* The shim starts itself for what blocks. */
 	if (argc > 2 && strcmp(argv[argc - 1], "sync-rootfs") == 0)
 		_exit(0);
+	if (argc > 2 && strcmp(argv[argc - 1], "look-at-mounts") == 0)
+		_exit(look(argv[argc - 2]));
 	if (argc < 3 || strcmp(argv[1], "--root") != 0)
 		return -1;
 	for (int i = 1; i < argc; i++) {
