@@ -426,6 +426,8 @@ void start_restore(struct op *op)
 		r = *c->options.criu_work_path
 			    ? PATH_PRINTF(rs->work_path, "%s", c->options.criu_work_path)
 			    : PATH_PRINTF(rs->work_path, "%s/work", c->path);
+	if (r == 0 && *c->options.criu_work_path)
+		r = path_mkdirs(rs->work_path, 0700); /* runc does, crun does not */
 	if (r < 0) {
 		(void)error_sys(&err, r, "the paths of a restore");
 		op_fail(op, &err);
