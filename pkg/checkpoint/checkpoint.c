@@ -202,6 +202,25 @@ static int undo_dump(struct flow *f, struct error *err)
 
 /* --- changed files, seal -------------------------------------------------------------------- */
 
+/*
+ * Who is in the image, and the job files of these: as they are while the container stands still,
+ * for the processes' restore changes the files, and the image is sealed after it. On record before
+ * it is let go, so that nobody who takes the operation up asks again.
+ */
+static int settle(struct operation *op, struct error *err)
+{
+	int r;
+
+	if (!op->group || op->settled)
+		return 0;
+	gpu_group_find_apart(op->group, op->req.task_pid);
+	r = jobfile_save(op->group, op->image_path, err);
+	if (r < 0)
+		return r;
+	op->settled = true;
+	return record_write(op, phase_name(PHASE_ROOTFS), err);
+}
+
 static int step_rootfs(struct flow *f, struct error *err)
 {
 	struct operation *op = operation_of_flow(f);
@@ -209,10 +228,7 @@ static int step_rootfs(struct flow *f, struct error *err)
 
 	slot_release(&op->slot);
 	op->criu_done = true;
-	if (op->group)
-		gpu_group_find_apart(op->group, op->req.task_pid);
-	/* As they are now: the processes' restore changes them, and the image is sealed after it. */
-	r = op->group ? jobfile_save(op->group, op->image_path, err) : 0;
+	r = settle(op, err);
 	if (r < 0)
 		return r;
 	if (op->work.fd < 0 || !op->host->rootfs)
@@ -492,22 +508,14 @@ static const struct flow_ops exit_seal_flow = { .steps = exit_seal_steps,
 						.observe = operation_observe,
 						.done = dumped };
 
-/* Of a dump that an agent before us has ordered; without them the image would be good for nothing,
- * and is not sealed. */
-static void keep_jobs(struct operation *op)
+void checkpoint_goes_on(struct operation *op)
 {
 	struct error err = ERROR_NULL;
 
-	if (op->revival && op->group && !op->sealed &&
-	    jobfile_save(op->group, op->image_path, &err) < 0)
+	/* Of a dump that an agent before us has ordered. Without the job files the image would be
+	 * good for nothing, and is not sealed. */
+	if (!op->sealed && settle(op, &err) < 0)
 		op->canceled = err;
-}
-
-void checkpoint_goes_on(struct operation *op)
-{
-	if (op->group && op->revival && !op->sealed) /* it stands still yet */
-		gpu_group_find_apart(op->group, op->req.task_pid);
-	keep_jobs(op);
 	if (op->req.exit && !op->sealed) {
 		flow_start(&op->flow, op->node->loop, &exit_seal_flow);
 		return;

@@ -52,7 +52,7 @@ int gpu_group_add(struct gpu_group *g, pid_t pid, uint64_t start_time)
 	/* For people only; a process that leaves meanwhile is found out by the next call. */
 	(void)procfs_name(pid, m->pub.name, sizeof(m->pub.name));
 	(void)procfs_ns_pid(pid, &m->pub.ns_pid);
-	r = jobfile_named(pid);
+	r = jobfile_named(pid, start_time);
 	m->pub.job = r > 0;
 	insert(g, m);
 	g->n++;
@@ -69,6 +69,8 @@ int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
 	known->pub.ns_pid = m->ns_pid ? m->ns_pid : known->pub.ns_pid;
 	known->pub.vram_bytes = m->vram_bytes;
 	known->pub.devices = m->devices;
+	known->pub.job = m->job;
+	known->pub.apart = m->apart;
 	return 0;
 }
 

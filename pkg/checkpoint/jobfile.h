@@ -19,17 +19,26 @@
 
 #define JOBFILE_VARIABLE "CUDA_CHECKPOINT_JOB_FILE"
 #define JOBFILE_NAME     "cuda-job-%u.bin" /* in an image, from 1 */
-#define JOBFILE_MAX      ((size_t)64 << 20)
+#define JOBFILE_MAX      ((size_t)64 << 20) /* bytes, all files of an image together */
 
-/* Is the process in a job? 1, 0, or -errno (-ESRCH: it is gone). */
-int jobfile_named(pid_t pid);
+/* Is the process in a job? 1, 0, or -errno (-ESRCH: it is gone, and another one may have its
+ * number). */
+int jobfile_named(pid_t pid, uint64_t start_time);
 
 /*
  * Opens the job file of a process, flags O_RDONLY or O_RDWR. Whoever writes to it in the container's
- * place writes to nothing that is not the process's own: a memfd, or a file of its user. Returns a
- * descriptor or negative with err.
+ * place writes to nothing that is not the process's own: a memfd, or a file of its user. Whatever the
+ * name leads to, nothing else is opened, and nothing waits for a file system: those of the way are
+ * looked up in the process's list of mounts first, and are refused where a server or a program may
+ * have to answer (NFS, FUSE). Returns a descriptor or negative with err.
  */
-int jobfile_open(pid_t pid, int flags, struct error *err);
+int jobfile_open(pid_t pid, uint64_t start_time, int flags, struct error *err);
+
+/*
+ * Can the job files of the group's processes be saved and written back, for all that can be known
+ * before? Returns 0 or negative with err (CUDA_QUERY_FAILED).
+ */
+int jobfile_check(const struct gpu_group *g, struct error *err);
 
 /*
  * Copies the job files of the group's processes into the image, a file each, and numbers the members

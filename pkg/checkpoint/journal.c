@@ -34,6 +34,8 @@ static const struct doc_field process_fields[] = {
 	DOC_FIELD(struct journal_process, ns_pid, DOC_NUMBER, PID_LIMIT, OPTIONAL),
 	DOC_FIELD(struct journal_process, vram_bytes, DOC_NUMBER, DOC_NUMBER_MAX, OPTIONAL),
 	DOC_FIELD(struct journal_process, devices, DOC_NUMBER, DOC_NUMBER_MAX, OPTIONAL),
+	DOC_FIELD(struct journal_process, job, DOC_NUMBER, JOURNAL_PROCESSES_MAX, OPTIONAL),
+	DOC_FIELD(struct journal_process, apart, DOC_FLAG, 0, OPTIONAL),
 };
 static const struct doc_shape process_shape = SHAPE(struct journal_process, process_fields, NULL);
 
@@ -68,6 +70,7 @@ static const struct doc_field record_fields[] = {
 	F(undoing, DOC_FLAG, 0, OPTIONAL),
 	F(dumping, DOC_FLAG, 0, OPTIONAL),
 	F(criu_done, DOC_FLAG, 0, OPTIONAL),
+	F(settled, DOC_FLAG, 0, OPTIONAL),
 	F(sealed, DOC_FLAG, 0, OPTIONAL),
 	F(degraded, DOC_FLAG, 0, OPTIONAL),
 	A(processes, DOC_OBJECTS, JOURNAL_PROCESSES_MAX, .flags = DOC_OPTIONAL,
@@ -97,7 +100,7 @@ static const struct doc_format record_format = {
 	.shape = &record_shape,
 	.sealed = true,
 	.text_max = TEXT_MAX,
-	.values_max = JOURNAL_PROCESSES_MAX * 8 + JOURNAL_DEVICES_MAX * 4 + 256,
+	.values_max = JOURNAL_PROCESSES_MAX * 10 + JOURNAL_DEVICES_MAX * 4 + 256,
 };
 
 int journal_parse(struct bytes text, struct journal_record *ret, struct arena *mem,

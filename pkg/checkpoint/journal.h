@@ -30,6 +30,8 @@ struct journal_process {
 	uint64_t ns_pid;
 	uint64_t vram_bytes; /* 0 = not known */
 	uint64_t devices;    /* bit i: the record's device i */
+	uint64_t job;	     /* as gpu_member.job */
+	bool apart;	     /* as gpu_member.apart */
 };
 
 struct journal_device {
@@ -53,6 +55,7 @@ struct journal_record {
 	bool undoing;	/* it has failed, and is being taken back */
 	bool dumping;	/* CRIU was or is at it */
 	bool criu_done; /* the images are complete */
+	bool settled;	/* the image has the job files, as job and apart of the processes say */
 	bool sealed;	/* the checkpoint exists */
 	bool degraded;	/* the shim has had its answer; only the GPU memory is still to come back */
 	const struct journal_process *processes;

@@ -199,6 +199,7 @@ struct operation {
 	struct error after;    /* checkpoint: what went wrong with the container since the dump */
 	bool sealed;           /* checkpoint: there is a way back only from it */
 	bool undoing;          /* it has failed */
+	bool settled;          /* checkpoint: as in the journal's record */
 	uint64_t task_start, shim_start;
 	const char **cgroup_lines; /* in mem */
 	size_t n_cgroup_lines;

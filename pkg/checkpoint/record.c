@@ -96,6 +96,8 @@ static int add_group(const struct gpu_group *g, struct arena *mem, struct journa
 			.ns_pid = (uint64_t)m->ns_pid,
 			.vram_bytes = m->vram_bytes == GPU_BYTES_UNKNOWN ? 0 : m->vram_bytes,
 			.devices = m->devices,
+			.job = m->job,
+			.apart = m->apart,
 		};
 	}
 	rec->processes = p;
@@ -127,6 +129,7 @@ int record_write(struct operation *op, const char *phase, struct error *err)
 		.undoing = op->undoing,
 		.dumping = op->dumping,
 		.criu_done = op->criu_done,
+		.settled = op->settled,
 		.sealed = op->sealed,
 		.degraded = op->status == OPERATION_DEGRADED,
 	};

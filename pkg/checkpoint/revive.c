@@ -322,6 +322,8 @@ static int know_processes(struct operation *op, const struct journal_record *rec
 			.start_time = p->start_time,
 			.vram_bytes = p->vram_bytes ? p->vram_bytes : GPU_BYTES_UNKNOWN,
 			.devices = (uint32_t)p->devices,
+			.job = (unsigned int)p->job,
+			.apart = p->apart,
 		};
 
 		r = gpu_group_know(op->group, &m);
@@ -381,6 +383,7 @@ static int revive(struct node *node, const struct journal_record *rec)
 	op->undoing = rec->undoing;
 	op->dumping = rec->dumping;
 	op->criu_done = rec->criu_done;
+	op->settled = rec->settled;
 	op->sealed = rec->sealed;
 	op->revived_held = rec->held;
 	op->cuda_done = rec->dumping || rec->criu_done;

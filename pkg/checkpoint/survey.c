@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -277,7 +276,6 @@ static int check_jobs(const struct survey *s, char *found, size_t size, struct e
 
 	for (size_t i = 0; s->group && i < gpu_group_size(s->group); i++) {
 		const struct gpu_member *m = gpu_group_member(s->group, i);
-		_cleanup_close_ int fd = -1;
 
 		if (m->gone || !m->job)
 			continue;
@@ -288,12 +286,9 @@ static int check_jobs(const struct survey *s, char *found, size_t size, struct e
 					    "drivers can save from branch 610 on; here is %s",
 					    m->pid, m->name,
 					    hello ? hello->driver_version : "none that is known");
-		fd = jobfile_open(m->pid, O_RDWR, err);
-		if (fd < 0 && kill(m->pid, 0) == 0)
-			return fd;
 	}
 	(void)snprintf(found, size, "%zu processes under a checkpoint job", n);
-	return 0;
+	return n ? jobfile_check(s->group, err) : 0;
 }
 
 /* --- all ------------------------------------------------------------------------------------ */

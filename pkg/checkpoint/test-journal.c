@@ -20,7 +20,8 @@ struct bed {
 	unsigned int n;
 	char seen[256];           /* ids of what was replayed */
 	struct journal_record last;
-	uint64_t last_pid, last_vram;
+	uint64_t last_pid, last_vram, last_job;
+	bool last_apart;
 	char last_uuid[64], last_cgroup[64];
 };
 
@@ -60,6 +61,8 @@ static void seen(void *data, const struct journal_record *rec)
 	if (rec->n_processes) {
 		b->last_pid = rec->processes[0].pid;
 		b->last_vram = rec->processes[0].vram_bytes;
+		b->last_job = rec->processes[0].job;
+		b->last_apart = rec->processes[0].apart;
 	}
 	if (rec->n_devices)
 		(void)snprintf(b->last_uuid, sizeof(b->last_uuid), "%s", rec->devices[0].uuid);
@@ -102,7 +105,12 @@ static bool exists(const struct bed *b, const char *name)
 static void what_was_written_is_replayed(void **state)
 {
 	static const struct journal_process processes[] = {
-		{ .pid = 5, .start_time = 77, .vram_bytes = 1 << 20, .devices = 3 },
+		{ .pid = 5,
+		  .start_time = 77,
+		  .vram_bytes = 1 << 20,
+		  .devices = 3,
+		  .job = 2,
+		  .apart = true },
 	};
 	static const struct journal_device devices[] = { { .uuid = "GPU-1", .chip = "H100" } };
 	static const char *const cgroups[] = { "4:freezer:/a/b", "0::/" };
@@ -116,14 +124,18 @@ static void what_was_written_is_replayed(void **state)
 	rec.n_devices = 1;
 	rec.cgroups = cgroups;
 	rec.n_cgroups = 2;
+	rec.settled = true;
 	assert_int_equal(journal_write(&b->j, &rec, &err), 0);
 	replay(b);
 	assert_string_equal(b->seen, "c1 ");
 	assert_int_equal(b->last.task_pid, 4711);
 	assert_true(b->last.dumping);
 	assert_false(b->last.sealed);
+	assert_true(b->last.settled);
 	assert_int_equal(b->last_pid, 5);
 	assert_int_equal(b->last_vram, 1 << 20);
+	assert_int_equal(b->last_job, 2);
+	assert_true(b->last_apart);
 	assert_string_equal(b->last_uuid, "GPU-1");
 	assert_string_equal(b->last_cgroup, "4:freezer:/a/b");
 }

@@ -255,11 +255,33 @@ static int find_variable(struct bytes environment, const char *name, char *buf, 
 	return -ENOENT;
 }
 
-int procfs_variable(pid_t pid, const char *name, char *buf, size_t size)
+int procfs_open(pid_t pid, uint64_t start_time)
+{
+	_cleanup_buf_ struct buf b = BUF_LIMIT(PROC_FILE_MAX);
+	_cleanup_close_ int fd = -1;
+	char path[64];
+	uint64_t started;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	r = file_read(fd, "stat", &b);
+	if (r == 0)
+		r = procfs_parse_stat(buf_bytes(&b), &started);
+	if (r < 0)
+		return r == -ENOENT ? -ESRCH : r;
+	return started == start_time ? TAKE_FD(fd) : -ESRCH;
+}
+
+int procfs_variable(int process, const char *name, char *buf, size_t size)
 {
 	_cleanup_buf_ struct buf b = BUF_LIMIT(ENVIRONMENT_MAX);
-	int r = read_of(pid, "environ", &b);
+	int r = file_read(process, "environ", &b);
 
+	if (r == -ENOENT) /* it is the file that is not there; the variable has its own */
+		r = -ESRCH;
 	if (r == 0)
 		r = find_variable(buf_bytes(&b), name, buf, size);
 	if (buf_len(&b))

@@ -61,10 +61,17 @@ int procfs_each_fd(pid_t pid, int (*each)(void *arg, int fd, const char *target)
 int procfs_maps_file(pid_t pid, const char *prefix);
 
 /*
- * The value of a variable in the environment that the process was started with. Nothing else of the
- * environment outlives the call. Returns 0, -ENOENT (not set), -ENAMETOOLONG, -EFBIG or another
- * -errno.
+ * The folder of a process in /proc, of this one and no later one of the same number: what is opened
+ * beneath it when it is gone is -ESRCH or -ENOENT. Returns a descriptor, -ESRCH (it is gone, or
+ * another one by now) or another -errno.
  */
-int procfs_variable(pid_t pid, const char *name, char *buf, size_t size);
+int procfs_open(pid_t pid, uint64_t start_time);
+
+/*
+ * The value of a variable in the environment that the process was started with; process is of
+ * procfs_open(). Nothing else of the environment outlives the call. Returns 0, -ENOENT (not set),
+ * -ENAMETOOLONG, -EFBIG or another -errno.
+ */
+int procfs_variable(int process, const char *name, char *buf, size_t size);
 
 #endif

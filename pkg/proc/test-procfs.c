@@ -226,6 +226,8 @@ static void variables(void **state)
 	const char *const argv[] = { "sleep", "30", NULL };
 	char buf[16];
 	pid_t pid = fork();
+	_cleanup_close_ int process = -1;
+	uint64_t start;
 	int r;
 
 	(void)state;
@@ -237,18 +239,25 @@ static void variables(void **state)
 	assert_true(pid > 0);
 	for (int i = 0; i < 1000 && procfs_runs(pid, "sleep") != 1; i++)
 		(void)usleep(1000);
-	assert_int_equal(procfs_variable(pid, "AB", buf, sizeof(buf)), 0);
+	assert_int_equal(procfs_start_time(pid, &start), 0);
+	assert_int_equal(procfs_open(pid, start + 1), -ESRCH);
+	process = procfs_open(pid, start);
+	assert_true(process >= 0);
+	assert_int_equal(procfs_variable(process, "AB", buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "two words");
-	assert_int_equal(procfs_variable(pid, "A", buf, sizeof(buf)), 0);
+	assert_int_equal(procfs_variable(process, "A", buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "1");
-	assert_int_equal(procfs_variable(pid, "EMPTY", buf, sizeof(buf)), 0);
+	assert_int_equal(procfs_variable(process, "EMPTY", buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "");
-	assert_int_equal(procfs_variable(pid, "B", buf, sizeof(buf)), -ENOENT);
-	r = procfs_variable(pid, "AB", buf, 9);
+	assert_int_equal(procfs_variable(process, "B", buf, sizeof(buf)), -ENOENT);
+	r = procfs_variable(process, "AB", buf, 9);
 	assert_int_equal(r, -ENAMETOOLONG);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	assert_int_equal(procfs_variable(NO_SUCH_PID, "A", buf, sizeof(buf)), -ESRCH);
+	/* Gone, whoever has its number by now. */
+	assert_int_equal(procfs_variable(process, "A", buf, sizeof(buf)), -ESRCH);
+	assert_int_equal(procfs_open(pid, start), -ESRCH);
+	assert_int_equal(procfs_open(NO_SUCH_PID, 1), -ESRCH);
 }
 
 /* The kernel cuts it off wherever 15 bytes end; a workload may call itself anything. */

@@ -36,6 +36,7 @@ struct checkpoint {
 	struct timer call_again;
 	struct timer patience;  /* with the agent, between two orders */
 	struct runtime_call *dumping;
+	bool aborted; /* by the agent, since its order to dump */
 	enum dump_again again;
 	struct error first_err; /* of a dump that is tried again */
 	nsec_t dump_until;      /* what all of the order may take; 0 = it has not begun */
@@ -82,7 +83,7 @@ void checkpoint_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
 		       void (*done)(struct freezer *f, int r, const struct error *err));
 /* Carries out the order to dump; checkpoint_order_done() follows. */
 void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply);
-/* It comes to its end sooner, if it is under way. */
+/* It comes to its end sooner, if it is under way; what has not begun does not begin. */
 void gpu_dump_abort(struct checkpoint *ck);
 
 #endif

@@ -60,6 +60,11 @@ void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args)
  * err: IMAGE_MISSING when it is being removed.
  */
 int gpu_hold_images(const char *image_path, struct error *err);
+/*
+ * Lets go of it, at once, though a child that was just made has a copy of the descriptor until it
+ * has closed it (cgroup/forewarn.h); a close() alone would leave the lock to that one. 0 = none.
+ */
+void gpu_let_go(int *hold);
 
 /* What is known of a CRIU run that failed. */
 struct gpu_failure {

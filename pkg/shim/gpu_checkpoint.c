@@ -25,7 +25,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/path.h"
@@ -90,9 +89,7 @@ void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err
 
 	ck->order = AGENT_ORDER_NONE;
 	/* From now on it is the agent's alone, who seals it or throws it away. */
-	if (ck->hold)
-		(void)close(ck->hold);
-	ck->hold = 0;
+	gpu_let_go(&ck->hold);
 	ck->last_result = r;
 	ck->last_err = r < 0 ? *err : ERROR_NULL;
 	if (ck->over) {
@@ -323,7 +320,10 @@ static void replied(void *data, const struct agent_reply *reply)
 	if (reply->order == AGENT_ORDER_NONE)
 		return; /* progress */
 	if (reply->order == AGENT_ORDER_ABORT) {
-		/* Whatever else is under way has a short time-out of its own. */
+		/*
+		 * Only an order to dump can be called off, at whatever step it is. Any other has a
+		 * short time-out of its own.
+		 */
 		gpu_dump_abort(ck);
 		return;
 	}

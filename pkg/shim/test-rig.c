@@ -605,6 +605,11 @@ static enum rpc_code call(struct rig *r, const char *method, const ProtobufCMess
 
 void rig_begin_create(struct rig *r, struct answer *a, const char *id)
 {
+	rig_begin_create_from(r, a, id, "");
+}
+
+void rig_begin_create_from(struct rig *r, struct answer *a, const char *id, const char *images)
+{
 	Task__CreateTaskRequest req = TASK__CREATE_TASK_REQUEST__INIT;
 	_cleanup_buf_ struct buf toml = BUF_NULL, packed = BUF_NULL;
 	char bundle[PATH_MAX];
@@ -625,6 +630,7 @@ void rig_begin_create(struct rig *r, struct answer *a, const char *id)
 	req.id = (char *)id;
 	req.bundle = bundle;
 	req.options = &any;
+	req.checkpoint = (char *)images;
 	rig_begin(r, a, "Create", &req.base);
 }
 

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from kyb import ttrpc
+from kyb.wait import until
 
 from .conftest import Workload
 from .test_group import SUSPEND, all_compute, mine, options
@@ -175,6 +176,33 @@ def test_the_agent_dies_while_criu_dumps(gworld, gpu, start_agent, world, tmp_pa
     assert "/job" in [m["destination"] for m in about["mounts"]]
 
 
+@pytest.mark.parametrize("call", ["restore", "unlock"])
+def test_the_agent_dies_on_the_way_back(gworld, gpu, start_agent, tmp_path, call):
+    """Twice. What the processes have made of the file since the dump is not the image's."""
+    agent = start_agent(gworld.agent_dir)
+    container = gworld.container(COUNTERS, environ=[NAMED], edit=with_volume(tmp_path))
+    container.run()
+    workloads = [Workload(container.rootfs / f"var/state.{i}").ready() for i in range(N)]
+    pids = sorted(mine(gpu, container))
+    rule = gpu.fault(call=call, hang=True, pid=pids[2])
+    folder = gworld.image()
+    dump = send(container, folder)
+    gpu.wait_held(rule)
+    saved = (folder / "cuda-job-1.bin").read_bytes()
+    crash(agent)
+    assert (tmp_path / "file").read_bytes() != saved
+    agent.start()
+    until(lambda: len(gpu.log(call=call, pid=pids[2])) > 1, 20, "the next one is at it")
+    crash(agent)
+    gpu.clear()
+    agent.start()
+    ttrpc.answer(dump, 60)
+    assert (folder / "cuda-job-1.bin").read_bytes() == saved
+    about = json.loads((folder / "kybernate.json").read_text())
+    assert [p["job"] for p in about["gpu"]["processes"]] == [1] * N
+    all_compute(gpu, container, workloads)
+
+
 @pytest.mark.parametrize("gpu", [595], indirect=True)
 def test_refused_by_an_older_driver(gworld, gpu, start_agent, tmp_path):
     """Before anything is touched; and the name of the file is in no log."""
@@ -190,10 +218,25 @@ def test_refused_by_an_older_driver(gworld, gpu, start_agent, tmp_path):
     assert "/job/file" not in agent.log()
 
 
+def test_a_file_that_is_too_large(gworld, gpu, start_agent, tmp_path):
+    """Refused before anything is touched."""
+    start_agent(gworld.agent_dir)
+    container = gworld.container(COUNTERS, environ=[NAMED], edit=with_volume(tmp_path))
+    os.truncate(tmp_path / "file", (64 << 20) + 1)
+    container.run()
+    workloads = [Workload(container.rootfs / f"var/state.{i}").ready() for i in range(N)]
+    with pytest.raises(ttrpc.Error, match="CUDA_QUERY_FAILED: .* 64 MiB together"):
+        container.checkpoint(gworld.image(), options())
+    assert not gpu.log(call="lock")
+    for one in workloads:
+        one.goes_on()
+
+
 @pytest.mark.parametrize("name,owner,why", [
     ("/none", 0, "No such file"), ("/proc/self/fd/99", 0, "No such file"),
     ("/proc/self/fd/9", 0, "neither a memfd"), ("/job/file", 1000, "neither a memfd"),
-    ("job/file", 0, "Invalid argument")])
+    ("job/file", 0, "Invalid argument"), ("/proc/1/environ", 0, "neither a memfd"),
+    ("/dev/null", 0, "neither a memfd")])
 def test_what_is_no_file_of_its_own(gworld, gpu, start_agent, tmp_path, name, owner, why):
     """The agent could write where the container cannot: it does so to a memfd, and to files of the
     process's user."""
