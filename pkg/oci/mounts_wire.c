@@ -43,7 +43,7 @@ int mounts_wire_take_prefixes(struct bytes text, struct arena *mem, struct setti
 		if (!items[i])
 			return error_set(err, -ENOMEM, "out of memory");
 	}
-	*ret = (struct setting_list){items, json_array_size(doc)};
+	*ret = (struct setting_list){ items, json_array_size(doc) };
 	return json_is_array(doc) ? 0 : error_set(err, -EBADMSG, "no list of prefixes");
 }
 
@@ -81,7 +81,7 @@ static int text_at(const json_t *v, const char *key, struct arena *mem, const ch
 
 static const char *kind_of(const json_t *v)
 {
-	static const char *const kinds[] = {MOUNT_DIRECTORY, MOUNT_FILE, MOUNT_NODE};
+	static const char *const kinds[] = { MOUNT_DIRECTORY, MOUNT_FILE, MOUNT_NODE };
 	const char *s = "";
 
 	(void)json_doc_string(JSON_DOC_AT(v, "kind"), &s);
@@ -93,7 +93,7 @@ static const char *kind_of(const json_t *v)
 
 static int take(const json_t *v, struct arena *mem, struct mount_record *ret)
 {
-	struct mount_record m = {.kind = kind_of(v)};
+	struct mount_record m = { .kind = kind_of(v) };
 	int r = m.kind ? text_at(v, "destination", mem, &m.destination) : -EBADMSG;
 
 	if (r == 0)
@@ -124,7 +124,8 @@ int mounts_wire_take(struct bytes text, struct arena *mem, struct mount_records 
 	if (!json_is_array(doc) || json_array_size(doc) > MOUNT_RECORDS_MAX)
 		return error_set(err, -EBADMSG, "no list of mounts");
 	*ret = (struct mount_records){
-		.items = arena_alloc(mem, (json_array_size(doc) + 1) * sizeof(*ret->items))};
+		.items = arena_alloc(mem, (json_array_size(doc) + 1) * sizeof(*ret->items))
+	};
 	if (!ret->items)
 		return error_set(err, -ENOMEM, "out of memory");
 	json_array_foreach(doc, i, v)

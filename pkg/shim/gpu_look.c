@@ -20,8 +20,8 @@
 #include "shim/checkpoint.h"
 
 /* In the helper: /proc/PID of the container's init. Unlike the number it is never another's. */
-#define PROC_FD	 3
-#define PROC	 "/proc/self/fd/3"
+#define PROC_FD 3
+#define PROC	"/proc/self/fd/3"
 
 #define SAID_MAX ((size_t)512)
 
@@ -65,9 +65,9 @@ static int start(struct checkpoint *ck, struct error *err)
 {
 	const struct container *c = ck->op.c;
 	const struct shim_settings *settings = &c->shim->settings;
-	const char *argv[] = {SHIM_NAME, "-namespace", c->shim->ns,	 "-id", c->id,
-			      "-bundle", c->path,      "look-at-mounts", NULL};
-	struct spawn s = {.program = "/proc/self/exe", .argv = argv, .die_with_parent = true};
+	const char *argv[] = { SHIM_NAME, "-namespace", c->shim->ns,      "-id", c->id,
+			       "-bundle", c->path,	"look-at-mounts", NULL };
+	struct spawn s = { .program = "/proc/self/exe", .argv = argv, .die_with_parent = true };
 	_cleanup_buf_ struct buf in = BUF_LIMIT(COMMAND_OUTPUT_MAX);
 	_cleanup_close_ int proc = -1;
 	struct bytes prefixes;
@@ -83,8 +83,8 @@ static int start(struct checkpoint *ck, struct error *err)
 	spawn_fd(&s, proc, PROC_FD);
 	prefixes = buf_bytes(&in);
 	/* The deadline is ours: the command's own waits for the exit of what it has killed. */
-	r = command_start(&ck->look, c->shim->loop, &c->shim->reaper, &s, COMMAND_CAPTURE_STDOUT,
-			  &prefixes, NSEC_NEVER, ended, err);
+	r = command_start(&ck->look, c->shim->loop, &c->shim->reaper, &s,
+			  COMMAND_CAPTURE_STDOUT, &prefixes, NSEC_NEVER, ended, err);
 	if (r == 0)
 		timer_set(c->shim->loop, &ck->timer,
 			  time_add(time_now(), settings->timeouts.quiesce), overdue);
