@@ -36,6 +36,7 @@ struct store {
 	enum store_access access;
 	const struct bulk_env *env;
 	uint64_t limit; /* of store_space(); 0 = none */
+	unsigned int entries_max; /* of a directory that is counted: STORE_ENTRIES_MAX */
 	struct store_used used;
 	struct timer look;
 	/* Removing what was renamed away: one child at a time takes all there is. */

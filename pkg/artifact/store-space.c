@@ -28,10 +28,10 @@
 
 /* -- counting -------------------------------------------------------------------------------- */
 
-static int add_dir(int at, const char *name, int levels, uint64_t *sum);
+static int add_dir(const struct store *s, int at, const char *name, int levels, uint64_t *sum);
 
 /* What vanishes while we look is being removed, and counts no more. */
-static int add_entry(int at, const char *name, int levels, uint64_t *sum)
+static int add_entry(const struct store *s, int at, const char *name, int levels, uint64_t *sum)
 {
 	struct stat st;
 
@@ -40,7 +40,7 @@ static int add_entry(int at, const char *name, int levels, uint64_t *sum)
 	*sum += (uint64_t)st.st_blocks * BLOCK;
 	if (!S_ISDIR(st.st_mode) || levels == 0)
 		return 0;
-	return add_dir(at, name, levels - 1, sum);
+	return add_dir(s, at, name, levels - 1, sum);
 }
 
 /* Opens a directory to read. Returns 0 or -errno. */
@@ -62,14 +62,14 @@ static int open_dir(int at, const char *name, DIR **ret)
  * The next entry but "." and "..". Returns 1, 0 at the end, or -errno: -E2BIG when there are more than
  * the loop can wait for, because a sum that leaves some out would let the limit be passed.
  */
-static int next_entry(DIR *dir, unsigned int *n, const char **ret)
+static int next_entry(const struct store *s, DIR *dir, unsigned int *n, const char **ret)
 {
 	struct dirent *e;
 
 	while ((errno = 0, e = readdir(dir))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if ((*n)++ == STORE_ENTRIES_MAX)
+		if ((*n)++ == s->entries_max)
 			return -E2BIG;
 		*ret = e->d_name;
 		return 1;
@@ -77,7 +77,7 @@ static int next_entry(DIR *dir, unsigned int *n, const char **ret)
 	return -errno;
 }
 
-static int add_dir(int at, const char *name, int levels, uint64_t *sum)
+static int add_dir(const struct store *s, int at, const char *name, int levels, uint64_t *sum)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
 	int r = open_dir(at, name, &dir);
@@ -86,8 +86,8 @@ static int add_dir(int at, const char *name, int levels, uint64_t *sum)
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	while ((r = next_entry(dir, &n, &entry)) > 0) {
-		r = add_entry(dirfd(dir), entry, levels, sum);
+	while ((r = next_entry(s, dir, &n, &entry)) > 0) {
+		r = add_entry(s, dirfd(dir), entry, levels, sum);
 		if (r < 0)
 			return r;
 	}
@@ -137,7 +137,7 @@ static int add_top(const struct store *s, const char *name, const struct store_u
 	int r;
 
 	if (!ref_valid(name))
-		return add_entry(s->fd, name, LEVELS, &used->bytes);
+		return add_entry(s, s->fd, name, LEVELS, &used->bytes);
 	if (fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	one = (struct store_sealed){ .ino = st.st_ino, .changed = st.st_ctim };
@@ -148,7 +148,7 @@ static int add_top(const struct store *s, const char *name, const struct store_u
 		used->bytes += known->bytes;
 		return remember(used, known);
 	}
-	r = add_entry(s->fd, name, LEVELS, &one.bytes);
+	r = add_entry(s, s->fd, name, LEVELS, &one.bytes);
 	used->bytes += one.bytes;
 	if (r == 0 && S_ISDIR(st.st_mode) && is_sealed(s, name))
 		r = remember(used, &one);
@@ -168,7 +168,7 @@ static int count(const struct store *s, const struct store_used *old, struct sto
 	if (fstat(s->fd, &st) < 0)
 		return -errno;
 	used->bytes = (uint64_t)st.st_blocks * BLOCK;
-	while ((r = next_entry(dir, &n, &entry)) > 0) {
+	while ((r = next_entry(s, dir, &n, &entry)) > 0) {
 		r = add_top(s, entry, old, used);
 		if (r < 0)
 			return r;
@@ -189,9 +189,9 @@ void store_look(struct store *s)
 	r = count(s, &s->used, &used);
 	if (r == -E2BIG)
 		(void)error_reason(&used.err, REASON_STORE_FULL, r,
-				   "a directory of the store has more than %d entries: what it "
+				   "a directory of the store has more than %u entries: what it "
 				   "holds cannot be counted, so limits.store_size counts as reached",
-				   STORE_ENTRIES_MAX);
+				   s->entries_max);
 	else if (r < 0)
 		(void)fail_sys(&used.err, r, "look how much the store holds");
 	/* What was counted before a failure need not be counted again. */

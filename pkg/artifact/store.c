@@ -197,6 +197,7 @@ int store_open(const char *path, enum store_access access, const struct bulk_env
 		return fail_sys(err, -ENOMEM, "open the store");
 	s->fd = s->lock_fd = -1;
 	s->access = access;
+	s->entries_max = STORE_ENTRIES_MAX;
 	s->env = env;
 	(void)snprintf(s->path, sizeof(s->path), "%s", path);
 	r = open_store(s, err);
