@@ -263,7 +263,10 @@ static int open_store(struct agent *agent, struct error *err)
 	r = store_open(agent->settings.store, STORE_OWNER, &agent->bulk, &agent->store, err);
 	if (r < 0)
 		return error_wrap(err, r, "the store");
-	store_set_limit(agent->store, agent->settings.limits.store_size);
+	/* What is there already can be restored and deleted all the same. */
+	if (store_set_limit(agent->store, agent->settings.limits.store_size, err) < 0)
+		log_warning("limits.store_size: nothing can be checkpointed into the store", F_ERR(err));
+	*err = ERROR_NULL;
 	store_on_swept(agent->store, deletions_swept, agent);
 	return 0;
 }

@@ -89,7 +89,7 @@ static void check_store(struct doctor *d)
 	char text[512];
 
 	if (store_space(d->agent->store, &space, &err) < 0) {
-		add(d, "store", REASON_STORE_FAILED, error_text(&err));
+		add(d, "store", err.reason, error_text(&err));
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "%.200s: %" PRIu64 " MiB free of %" PRIu64 " MiB%s",

@@ -298,7 +298,8 @@ static void got_end(struct grpc_stream *stream, void *arg, const struct grpc_sta
 }
 
 static void open_stream(struct rig *r, struct client_call *c, const char *method,
-			const ProtobufCMessage *request, const struct grpc_stream_ops *ops)
+			const ProtobufCMessage *request, nsec_t deadline,
+			const struct grpc_stream_ops *ops)
 {
 	_cleanup_buf_ struct buf packed = BUF_NULL;
 	char path[128];
@@ -306,19 +307,25 @@ static void open_stream(struct rig *r, struct client_call *c, const char *method
 	c->rig = r;
 	assert_int_equal(PATH_PRINTF(path, "/kybernate.agent.v1.NodeAgent/%s", method), 0);
 	assert_int_equal(pb_pack(request, &packed), 0);
-	assert_int_equal(grpc_stream_open(r->client, path, NULL, 0, NSEC_NEVER, ops, c,
+	assert_int_equal(grpc_stream_open(r->client, path, NULL, 0, deadline, ops, c,
 					  &c->stream), 0);
 	assert_int_equal(grpc_stream_send(c->stream, buf_bytes(&packed)), 0);
+}
+
+void client_begin_by(struct rig *r, struct client_call *c, const char *method,
+		     const ProtobufCMessage *request, nsec_t deadline)
+{
+	static const struct grpc_stream_ops ops = { .message = got_message, .ended = got_end };
+
+	*c = (struct client_call){ 0 };
+	open_stream(r, c, method, request, deadline, &ops);
+	grpc_stream_half_close(c->stream);
 }
 
 void client_begin(struct rig *r, struct client_call *c, const char *method,
 		  const ProtobufCMessage *request)
 {
-	static const struct grpc_stream_ops ops = { .message = got_message, .ended = got_end };
-
-	*c = (struct client_call){ 0 };
-	open_stream(r, c, method, request, &ops);
-	grpc_stream_half_close(c->stream);
+	client_begin_by(r, c, method, request, NSEC_NEVER);
 }
 
 enum rpc_code client_run(struct rig *r, struct client_call *c, const char *method,
@@ -449,7 +456,7 @@ void shim_checkpoint(struct rig *r, struct rig_shim *s, const char *id, const ch
 	m.context = &x;
 	o.checkpoint_ref = (char *)ref;
 	m.options = &o;
-	open_stream(r, &s->call, "Checkpoint", &m.base, &shim_ops);
+	open_stream(r, &s->call, "Checkpoint", &m.base, NSEC_NEVER, &shim_ops);
 }
 
 void shim_restore(struct rig *r, struct rig_shim *s, const char *id, const char *ref, bool prepare)
@@ -464,7 +471,7 @@ void shim_restore(struct rig *r, struct rig_shim *s, const char *id, const char 
 	m.checkpoint_ref = (char *)ref;
 	m.stage = prepare ? KYBERNATE__AGENT__V1__RESTORE_STAGE__RESTORE_STAGE_PREPARE
 			  : KYBERNATE__AGENT__V1__RESTORE_STAGE__RESTORE_STAGE_RESTORE;
-	open_stream(r, &s->call, "Restore", &m.base, &shim_ops);
+	open_stream(r, &s->call, "Restore", &m.base, NSEC_NEVER, &shim_ops);
 }
 
 void shim_done(struct rig_shim *s)

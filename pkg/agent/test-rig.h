@@ -77,6 +77,9 @@ int rig_main(int argc, char **argv);
 /* Calls a method of the agent: "ListCheckpoints". End with client_done(). */
 void client_begin(struct rig *r, struct client_call *c, const char *method,
 		  const ProtobufCMessage *request);
+/* With a deadline (absolute), of which the agent is told. */
+void client_begin_by(struct rig *r, struct client_call *c, const char *method,
+		     const ProtobufCMessage *request, nsec_t deadline);
 /* Begins, and waits for its end. Returns its code. */
 enum rpc_code client_run(struct rig *r, struct client_call *c, const char *method,
 			 const ProtobufCMessage *request);

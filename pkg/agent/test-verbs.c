@@ -5,11 +5,13 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/test-rig.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 
 static char huge[200000];
 
@@ -264,6 +266,48 @@ static void room_that_does_not_come_is_told(void **state)
 	assert_false(rig_has(r, "two"));
 }
 
+/* A worker of the store that never ends. */
+static void sweeps_hang(struct rig *r, char path[128])
+{
+	static const char script[] = "#!/bin/sh\nexec sleep 120\n";
+
+	(void)snprintf(path, 128, "%s/hangs", r->dir);
+	assert_int_equal(file_write(AT_FDCWD, path, script, sizeof(script) - 1, 0700, FILE_PLAIN),
+			 0);
+	r->agent.bulk.program = path;
+}
+
+/* A time-out would say nothing of whether the checkpoint is gone. */
+static void a_deletion_is_answered_before_its_callers_deadline(void **state)
+{
+	static const nsec_t times[] = { NSEC_PER_SEC, 5 * NSEC_PER_SEC };
+	static const char *const refs[] = { "one", "two" };
+	Kybernate__Agent__V1__DeleteCheckpointRequest del =
+		KYBERNATE__AGENT__V1__DELETE_CHECKPOINT_REQUEST__INIT;
+	struct rig *r = *state;
+	struct client_call c;
+	char program[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++)
+		rig_checkpoint(r, refs[i], false);
+	sweeps_hang(r, program);
+	for (size_t i = 0; i < ARRAY_SIZE(refs); i++) {
+		nsec_t begun = time_now();
+
+		del.checkpoint_ref = (char *)refs[i];
+		client_begin_by(r, &c, "DeleteCheckpoint", &del.base, time_add(begun, times[i]));
+		UNTIL(r, c.ended);
+		assert_int_equal(c.code, RPC_OK);
+		assert_true(room_pending(&c));
+		/* Most of the time was used to wait for the room. */
+		assert_true(time_now() - begun >= times[i] / 3);
+		assert_false(rig_has(r, refs[i]));
+		client_done(&c);
+	}
+	assert_int_equal(count_trash(r), 2);
+	assert_true(list_empty(&r->agent.deletions));
+}
+
 static void status_and_doctor_answer_without_a_driver(void **state)
 {
 	struct rig *r = *state;
@@ -279,6 +323,40 @@ static void status_and_doctor_answer_without_a_driver(void **state)
 	assert_string_equal(m->store_path, r->store);
 	assert_int_equal(m->n_operations, 0);
 	client_done(&c);
+}
+
+static uint64_t status_free(struct rig *r)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT((size_t)1 << 20);
+	Kybernate__Agent__V1__StatusRequest req = KYBERNATE__AGENT__V1__STATUS_REQUEST__INIT;
+	const Kybernate__Agent__V1__StatusReply *m;
+	struct client_call c;
+	uint64_t bytes;
+
+	assert_int_equal(client_run(r, &c, "Status", &req.base), RPC_OK);
+	m = client_message(&c, &kybernate__agent__v1__status_reply__descriptor, &mem);
+	bytes = m->store_free_bytes;
+	client_done(&c);
+	return bytes;
+}
+
+/* A probe asks every few seconds, and the store may hold a million files. */
+static void status_does_not_count_files(void **state)
+{
+	struct rig *r = *state;
+	char path[128], text[8192] = { 0 };
+	struct store_space space;
+	uint64_t before;
+
+	assert_int_equal(store_set_limit(r->agent.store, 1 << 20, NULL), 0);
+	before = status_free(r);
+	assert_true(before > 0 && before <= 1 << 20);
+	assert_int_equal(PATH_PRINTF(path, "%s/foreign", r->store), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, text, sizeof(text), 0600, FILE_SYNC), 0);
+	assert_int_equal(status_free(r), before);
+	assert_int_equal(store_space(r->agent.store, &space, NULL), 0);
+	assert_true(space.free_bytes < before);
+	assert_int_equal(status_free(r), space.free_bytes);
 }
 
 static void garbage_is_an_invalid_argument(void **state)
@@ -316,7 +394,9 @@ int main(int argc, char **argv)
 		T(checkpoints_are_listed_shown_and_deleted),
 		T(a_deletion_ends_when_the_room_is_free),
 		T(room_that_does_not_come_is_told),
+		T(a_deletion_is_answered_before_its_callers_deadline),
 		T(status_and_doctor_answer_without_a_driver),
+		T(status_does_not_count_files),
 		T(garbage_is_an_invalid_argument),
 	};
 	int r = rig_main(argc, argv);

@@ -195,8 +195,9 @@ const struct grpc_method_ops get_verb = { .message = get_message, .ended = get_e
 
 /* --- DeleteCheckpoint ----------------------------------------------------------------------- */
 
-/* Less than callers have patience for a short answer. */
+/* Less than callers have patience for a short answer, where they do not say how much they have. */
 #define ROOM_PATIENCE (50 * NSEC_PER_SEC)
+#define ROOM_MARGIN   NSEC_PER_SEC /* for the answer's way back */
 
 /* The checkpoint is gone; who asked wants its room, which comes when the sweep ends. */
 struct deletion {
@@ -222,6 +223,19 @@ static void deletion_answer(struct deletion *d, bool room_pending)
 	grpc_call_set_data(call, NULL);
 	reply.room_pending = room_pending;
 	agent_reply(call, &reply.base);
+}
+
+/* After its deadline the caller would take a checkpoint that is gone for one that may be there. */
+static nsec_t answer_by(const struct grpc_call *call)
+{
+	nsec_t now = time_now(), deadline = grpc_call_deadline(call), left, margin;
+
+	if (deadline == NSEC_NEVER)
+		return time_add(now, ROOM_PATIENCE);
+	left = deadline > now ? deadline - now : 0;
+	margin = left / 4 < ROOM_MARGIN ? left / 4 : ROOM_MARGIN;
+	left -= margin;
+	return time_add(now, left < ROOM_PATIENCE ? left : ROOM_PATIENCE);
 }
 
 static void deletion_overdue(struct timer *t)
@@ -274,7 +288,7 @@ static void delete_message(struct grpc_call *call, struct bytes msg)
 	d->call = call;
 	list_append(&agent->deletions, &d->node);
 	grpc_call_set_data(call, d);
-	timer_set(agent->loop, &d->timer, time_add(time_now(), ROOM_PATIENCE), deletion_overdue);
+	timer_set(agent->loop, &d->timer, answer_by(call), deletion_overdue);
 }
 
 static void delete_ended(struct grpc_call *call, enum grpc_end why)
@@ -382,7 +396,8 @@ static void status_message(struct grpc_call *call, struct bytes msg)
 	if (hello)
 		reply.driver_version = (char *)hello->driver_version;
 	reply.store_path = (char *)store_path(agent->store);
-	if (store_space(agent->store, &space, NULL) == 0)
+	/* Asked every few seconds, by probes: no look at the files. Where they cannot be counted, 0. */
+	if (store_space_known(agent->store, &space, NULL) == 0)
 		reply.store_free_bytes = space.free_bytes;
 	if (list_operations(&agent->node, &mem, &reply) < 0)
 		grpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "out of memory", bytes_of(NULL, 0));

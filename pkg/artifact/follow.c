@@ -20,6 +20,7 @@ struct followed {
 	int fd; /* kept open: no other file gets its inode's number */
 	bool given_up;
 	struct stat st; /* as it was first seen */
+	off_t size; /* as it was last seen: it only grows */
 	struct digest *chunks; /* MANIFEST_FILE_CHUNKS_MAX */
 	size_t n;
 };
@@ -103,6 +104,7 @@ static bool add(struct follow *f, const char *name)
 		(void)close(new->fd);
 		return false;
 	}
+	new->size = new->st.st_size;
 	f->n_files++;
 	return true;
 }
@@ -127,10 +129,11 @@ static bool hash_next(struct follow *f, struct followed *file)
 
 	if (file->given_up || file->n == MANIFEST_FILE_CHUNKS_MAX)
 		return false;
-	if (fstat(file->fd, &st) < 0 || (uint64_t)st.st_size < at) {
+	if (fstat(file->fd, &st) < 0 || st.st_size < file->size) {
 		file->given_up = true;
 		return false;
 	}
+	file->size = st.st_size;
 	if ((uint64_t)st.st_size - at < f->chunk_size)
 		return false;
 	if (digester_range(f->digester, file->fd, at, f->chunk_size, &file->chunks[file->n],

@@ -18,7 +18,8 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define LOGS "." LAYOUT_LOGS
+#define LOGS   "." LAYOUT_LOGS
+#define SUFFIX ".log"
 
 struct tail {
 	char *text;
@@ -65,6 +66,18 @@ static int open_logs(const struct store *s)
 	return store_open_dir(s, LOGS);
 }
 
+/* Only what can be a log of ours: whatever else lies there stays, and takes nobody's place. */
+static bool is_log(int dirfd, const char *name)
+{
+	size_t n = strlen(name);
+	struct stat st;
+
+	if (*name == '.' || n <= sizeof(SUFFIX) - 1 ||
+	    strcmp(name + n - (sizeof(SUFFIX) - 1), SUFFIX) != 0)
+		return false;
+	return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
 /* Their names begin with the time, so the first is the oldest. Returns how many there are. */
 static int find_oldest(int dirfd, char *oldest, size_t size)
 {
@@ -80,7 +93,7 @@ static int find_oldest(int dirfd, char *oldest, size_t size)
 		return r;
 	}
 	while ((errno = 0, e = readdir(dir))) {
-		if (e->d_name[0] == '.')
+		if (!is_log(fd, e->d_name))
 			continue;
 		if (n++ == 0 || strcmp(e->d_name, oldest) < 0)
 			(void)snprintf(oldest, size, "%s", e->d_name);
@@ -109,7 +122,7 @@ static int log_name(const char *id, const char *kind, char *ret, size_t size)
 	if (r < 0)
 		return r;
 	(void)gmtime_r(&now, &tm);
-	return path_printf(ret, size, "%04d%02d%02dT%02d%02d%02dZ-%.4s-%.64s-%s.log",
+	return path_printf(ret, size, "%04d%02d%02dT%02d%02d%02dZ-%.4s-%.64s-%s" SUFFIX,
 			   tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
 			   tm.tm_sec, random, id, kind);
 }
@@ -135,6 +148,7 @@ int store_keep_log(struct store *s, const char *id, const char *kind, const char
 	if (r == 0)
 		r = file_write(dir, name, tail.text, tail.n, 0600, FILE_PLAIN);
 	free(tail.text);
+	store_look_later(s);
 	if (r == 0)
 		r = path_printf(ret, PATH_MAX, "%s/" LOGS "/%s", s->path, name);
 	return r < 0 ? fail_sys(err, r, "keep the log of a failure") : 0;

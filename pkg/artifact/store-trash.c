@@ -16,7 +16,25 @@
 /* Generous: a terabyte in one file goes in a second, but a dead disk takes for ever. */
 #define SWEEP_TIME (3600 * NSEC_PER_SEC)
 
+/* From one that failed to the next try. Each failure is told of, so not too often. */
+#define RETRY_FIRST (5 * NSEC_PER_SEC)
+#define RETRY_LAST  (600 * NSEC_PER_SEC)
+
 /* -- in the background ----------------------------------------------------------------------- */
+
+static void sweep_anew(struct timer *t)
+{
+	store_sweep(container_of(t, struct store, sweep_retry));
+}
+
+/* What could not be removed takes room all the same: tried again, ever more seldom. */
+static void retry_later(struct store *s)
+{
+	nsec_t wait = s->sweep_wait ? 2 * s->sweep_wait : RETRY_FIRST;
+
+	s->sweep_wait = wait < RETRY_LAST ? wait : RETRY_LAST;
+	timer_set(s->env->loop, &s->sweep_retry, time_add(time_now(), s->sweep_wait), sweep_anew);
+}
 
 static void sweep_done(struct bulk *b, int r, const struct error *err)
 {
@@ -26,6 +44,11 @@ static void sweep_done(struct bulk *b, int r, const struct error *err)
 
 	if (s->sweep_again)
 		store_sweep(s); /* uses b anew */
+	else if (r < 0)
+		retry_later(s);
+	else
+		s->sweep_wait = 0;
+	store_look(s); /* whoever is told now may look at the room next */
 	if (s->swept)
 		s->swept(s->swept_arg, n, r, r < 0 ? &copy : NULL);
 }
@@ -34,6 +57,7 @@ static void sweep_not_started(struct job *job)
 {
 	struct store *s = container_of(job, struct store, sweep_failed);
 
+	retry_later(s);
 	if (s->swept)
 		s->swept(s->swept_arg, 0, s->sweep_error.code, &s->sweep_error);
 }
@@ -47,6 +71,8 @@ void store_sweep(struct store *s)
 	s->sweep_again = bulk_running(&s->sweep);
 	if (s->sweep_again)
 		return;
+	timer_cancel(&s->sweep_retry);
+	job_cancel(&s->sweep_failed); /* what it would tell of is being tried again */
 	s->sweep_error = ERROR_NULL;
 	if (bulk_start(&s->sweep, s->env, &job, s->fd, time_add(time_now(), SWEEP_TIME), &ops,
 		       &s->sweep_error) < 0)
@@ -63,7 +89,7 @@ void store_on_swept(struct store *s,
 
 bool store_sweeping(const struct store *s)
 {
-	return bulk_running(&s->sweep);
+	return bulk_running(&s->sweep) || s->sweep_failed.loop;
 }
 
 int store_discard(struct store *s, const char *name, const char *ref)

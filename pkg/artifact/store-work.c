@@ -230,6 +230,7 @@ int store_commit(const struct store_work *w, const struct metadata *m, unsigned 
 		return error_wrap(err, r, "%s", layout_checkpoint.description);
 	work_name(w->ref, job.name);
 	job.description = buf_bytes(&text);
+	store_look_later(w->store); /* it is all there; only the manifest comes on top */
 	return commit(w->store->env, &job, w->store->fd, deadline, b, ops, err);
 }
 

@@ -213,6 +213,8 @@ void store_close(struct store *s)
 		return;
 	bulk_release(&s->sweep);
 	job_cancel(&s->sweep_failed);
+	timer_cancel(&s->sweep_retry);
+	store_forget_used(s);
 	if (s->lock_fd >= 0)
 		(void)close(s->lock_fd);
 	if (s->fd >= 0)

@@ -198,8 +198,11 @@ int store_keep_log(struct store *s, const char *id, const char *kind, const char
 /*
  * The most bytes that the store may hold: checkpoints, those being made, and what is being removed
  * until it is gone. 0, as at first: what its file system has room for. Only store_space() heeds it.
+ *
+ * Counts what is there: with a limit, this blocks for all the files of the store, some milliseconds
+ * for a thousand, and more on a cold disk. Fails as store_space() does, with the limit set.
  */
-void store_set_limit(struct store *s, uint64_t bytes);
+int store_set_limit(struct store *s, uint64_t bytes, struct error *err);
 
 struct store_space {
 	uint64_t total_bytes, free_bytes; /* free for us */
@@ -207,8 +210,17 @@ struct store_space {
 	bool limited; /* the bytes are those of the limit, which is tighter than the file system */
 };
 
-/* With a limit it looks at every file of the store: some milliseconds for a thousand. */
-int store_space(const struct store *s, struct store_space *ret, struct error *err);
+/*
+ * With a limit it counts what is being made or removed, file by file; sealed checkpoints are
+ * remembered. -E2BIG with REASON_STORE_FULL when a directory has too many entries to count: then
+ * nobody knows what the limit leaves, and it has to be taken as reached.
+ */
+int store_space(struct store *s, struct store_space *ret, struct error *err);
+/*
+ * The same as it was found last, without looking at files: by store_space(), a second after a commit
+ * began or a log was kept, or when something had been removed. For what is asked often.
+ */
+int store_space_known(const struct store *s, struct store_space *ret, struct error *err);
 
 /* -- removing -------------------------------------------------------------------------------- */
 
@@ -220,13 +232,14 @@ int store_space(const struct store *s, struct store_space *ret, struct error *er
 int store_delete(struct store *s, const char *ref, struct error *err);
 
 /*
- * Told, from the loop, when everything that was to be removed is gone (r = 0; n directories), or
- * could not be: what is left stays for the next store_clean(). Optional.
+ * Told, from the loop, when what was to be removed is gone (r = 0; n directories), or could not be:
+ * that is tried again by and by, and told each time. Of what came while that was being removed r = 0
+ * says nothing: see store_sweeping(). Optional.
  */
 void store_on_swept(struct store *s,
 		    void (*swept)(void *arg, unsigned int n, int r, const struct error *err),
 		    void *arg);
-/* Is something being removed? */
+/* Is something being removed, or is it still to be told that it could not be? */
 bool store_sweeping(const struct store *s);
 
 struct store_clean {

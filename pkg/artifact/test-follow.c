@@ -161,6 +161,24 @@ static void another_file_of_that_name_is_not_known(void **state)
 	assert_int_equal(known_chunks(), 16);
 }
 
+/* Though it is as long as what is known of it. */
+static void what_got_shorter_is_given_up(void **state)
+{
+	(void)state;
+	grow(NAME, 3 * CHUNK);
+	grow("pages-2.img", CHUNK - 1);
+	assert_int_equal(follow_new(tree.fd, SIZE, &f), 0);
+	assert_int_equal(follow_step(f), 1); /* found */
+	assert_int_equal(follow_step(f), 1); /* its first chunk */
+	tree_sparse(tree.fd, NAME, 2 * CHUNK);
+	tree_sparse(tree.fd, "pages-2.img", 0); /* of which nothing is known */
+	assert_int_equal(follow_step(f), 0);
+	grow(NAME, SIZE);
+	grow("pages-2.img", SIZE);
+	assert_int_equal(follow_all(), 0);
+	assert_int_equal(known_chunks(), 0);
+}
+
 static void only_pages_are_followed(void **state)
 {
 	(void)state;
@@ -255,6 +273,35 @@ static void it_is_sealed_the_same(void **state)
 	assert_memory_equal(buf_bytes(&with).p, buf_bytes(&without).p, buf_len(&with));
 }
 
+/* What the first one has written is emptied and removed (the shim, before it tries again). */
+static void a_second_dump_into_the_same_folder_is_sealed(void **state)
+{
+	_cleanup_buf_ struct buf with = BUF_NULL, without = BUF_NULL;
+
+	(void)state;
+	grow(NAME, SIZE / 2);
+	grow("pages-2.img", SIZE / 2 + 1);
+	follow_in_worker();
+	let_it_follow();
+	tree_sparse(tree.fd, NAME, 0);
+	assert_int_equal(unlinkat(tree.fd, NAME, 0), 0);
+	tree_sparse(tree.fd, "pages-2.img", 0);
+	assert_int_equal(unlinkat(tree.fd, "pages-2.img", 0), 0);
+	grow(NAME, CHUNK);
+	tree_poke(tree.fd, NAME, 0, 'X'); /* not what the first one began with */
+	let_it_follow();
+	grow(NAME, SIZE);
+	let_it_follow();
+	assert_int_equal(seal(), 0);
+	assert_int_equal(t.bulk.result.files, 1);
+	assert_int_equal(file_read(tree.fd, "kybernate-manifest.json", &with), 0);
+	assert_int_equal(verify(), 0);
+	assert_int_equal(seal(), 0); /* nobody has followed */
+	assert_int_equal(file_read(tree.fd, "kybernate-manifest.json", &without), 0);
+	assert_int_equal(buf_len(&with), buf_len(&without));
+	assert_memory_equal(buf_bytes(&with).p, buf_bytes(&without).p, buf_len(&with));
+}
+
 static void a_change_is_hashed_as_it_is(void **state)
 {
 	(void)state;
@@ -327,10 +374,12 @@ int main(int argc, char **argv)
 		T(what_was_written_to_again_is_forgotten),
 		T(what_begins_again_is_forgotten),
 		T(another_file_of_that_name_is_not_known),
+		T(what_got_shorter_is_given_up),
 		T(only_pages_are_followed),
 		T(chunks_that_are_too_small_are_of_no_use),
 		T(bigger_chunks_for_what_will_be_bigger),
 		T(it_is_sealed_the_same),
+		T(a_second_dump_into_the_same_folder_is_sealed),
 		T(a_change_is_hashed_as_it_is),
 		T(it_is_sealed_without_the_worker_that_followed),
 		T(a_death_in_the_sealing_is_a_failure),

@@ -17,8 +17,9 @@ static char path[128];
 static struct error err;
 
 static bool swept;
-static unsigned int n_swept;
+static unsigned int n_swept, n_told;
 static int swept_r;
+static bool all_gone_told; /* as who waits for the room understands it */
 
 static void on_swept(void *arg, unsigned int n, int r, const struct error *e)
 {
@@ -26,7 +27,9 @@ static void on_swept(void *arg, unsigned int n, int r, const struct error *e)
 	assert_int_equal(r < 0, e != NULL);
 	swept = true;
 	n_swept += n;
+	n_told++;
 	swept_r = r;
+	all_gone_told |= r == 0 && !store_sweeping(store);
 }
 
 static int setup(void **state)
@@ -34,7 +37,8 @@ static int setup(void **state)
 	(void)state;
 	err = ERROR_NULL;
 	swept = false;
-	n_swept = 0;
+	n_swept = n_told = 0;
+	all_gone_told = false;
 	tree_make(&tree);
 	(void)snprintf(path, sizeof(path), "%s/store", tree.path);
 	test_loop_open(&t);
@@ -668,7 +672,7 @@ static void a_limit_is_the_space(void **state)
 	(void)state;
 	assert_non_null(big);
 	memset(big, 'x', MIB);
-	store_set_limit(store, 8 * MIB);
+	assert_int_equal(store_set_limit(store, 8 * MIB, &err), 0);
 	assert_int_equal(store_space(store, &s, &err), 0);
 	assert_true(s.limited);
 	assert_int_equal(s.total_bytes, 8 * MIB);
@@ -693,15 +697,123 @@ static void a_limit_is_the_space(void **state)
 	assert_int_equal(store_space(store, &then, &err), 0);
 	assert_true(then.free_bytes > s.free_bytes - MIB / 2);
 	/* more than there may be, as after the limit was lowered */
-	store_set_limit(store, 1);
+	assert_int_equal(store_set_limit(store, 1, &err), 0);
 	assert_int_equal(store_space(store, &then, &err), 0);
 	assert_int_equal(then.free_bytes, 0);
 	/* more than the file system has */
-	store_set_limit(store, UINT64_MAX);
+	assert_int_equal(store_set_limit(store, UINT64_MAX, &err), 0);
 	assert_int_equal(store_space(store, &then, &err), 0);
 	assert_false(then.limited);
 	assert_true(then.free_bytes <= then.total_bytes);
 	free(big);
+}
+
+static uint64_t room_known(void)
+{
+	struct store_space s;
+
+	assert_int_equal(store_space_known(store, &s, &err), 0);
+	return s.free_bytes;
+}
+
+static uint64_t room(void)
+{
+	struct store_space s;
+
+	assert_int_equal(store_space(store, &s, &err), 0);
+	return s.free_bytes;
+}
+
+/* A file that takes room, by whatever path. */
+static void put_big(const char *name)
+{
+	enum { SIZE = 256 << 10 };
+	_cleanup_free_ char *big = malloc(SIZE);
+
+	assert_non_null(big);
+	memset(big, 'x', SIZE);
+	assert_int_equal(file_write(tree.fd, name, big, SIZE, 0600, FILE_PLAIN), 0);
+}
+
+static void the_sum_is_kept(void **state)
+{
+	const uint64_t size = 256 << 10;
+	uint64_t before, after;
+
+	(void)state;
+	make_checkpoint("a");
+	assert_int_equal(store_set_limit(store, 64 << 20, &err), 0);
+	before = room_known();
+	/* Behind our back, into a sealed one: that is not read again. */
+	put_big("store/a/criu/pages-9.img");
+	assert_int_equal(room(), before);
+	/* What is not sealed is read each time somebody wants to know, */
+	assert_int_equal(mkdirat(tree.fd, "store/foreign", 0700), 0);
+	put_big("store/foreign/one");
+	assert_int_equal(room_known(), before);
+	after = room();
+	assert_true(after <= before - size && after > before - 2 * size);
+	assert_int_equal(room_known(), after);
+	put_big("store/foreign/two");
+	assert_true(room() <= before - 2 * size);
+	/* and so is another one by the name of one that was sealed. */
+	assert_int_equal(renameat(tree.fd, "store/a", tree.fd, "store/b"), 0);
+	put_big("store/b/file");
+	assert_true(room() <= before - 4 * size);
+}
+
+static void the_sum_follows_what_the_store_does(void **state)
+{
+	const uint64_t size = 256 << 10;
+	nsec_t end = time_now() + PATIENCE;
+	struct store_work w;
+	uint64_t before;
+
+	(void)state;
+	assert_int_equal(store_set_limit(store, 64 << 20, &err), 0);
+	before = room_known();
+	assert_int_equal(store_begin(store, "a", &w, &err), 0);
+	fill(&w);
+	put_big("store/.new-a/criu/pages-2.img");
+	assert_int_equal(commit(&w), 0);
+	store_work_close(&w);
+	while (room_known() > before - size) {
+		assert_true(time_now() < end);
+		assert_int_equal(loop_round(t.loop, time_now() + 20 * NSEC_PER_MSEC), 0);
+	}
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	wait_swept();
+	/* At once: "the room is free" was just said. */
+	assert_true(room_known() > before - size);
+}
+
+/* What cannot be counted must not let the limit be passed. */
+static void what_cannot_be_counted_is_the_limit_reached(void **state)
+{
+	enum { TOO_MANY = 65537 };
+	struct store_space s;
+	char name[64];
+	int dir;
+
+	(void)state;
+	assert_int_equal(mkdirat(tree.fd, "store/many", 0700), 0);
+	dir = openat(tree.fd, "store/many", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	for (int i = 0; i < TOO_MANY; i++) {
+		(void)snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(mknodat(dir, name, S_IFREG | 0600, 0), 0);
+	}
+	assert_int_equal(store_space(store, &s, &err), 0); /* no limit, nothing to count */
+	assert_int_equal(store_set_limit(store, 64 << 20, &err), -E2BIG);
+	assert_int_equal(err.reason, REASON_STORE_FULL);
+	err = ERROR_NULL;
+	assert_int_equal(store_space(store, &s, &err), -E2BIG);
+	assert_int_equal(err.reason, REASON_STORE_FULL);
+	assert_int_equal(store_space_known(store, &s, &err), -E2BIG);
+	assert_int_equal(unlinkat(dir, "7", 0), 0);
+	assert_int_equal(store_space(store, &s, &err), 0);
+	assert_true(s.limited);
+	(void)close(dir);
 }
 
 static void a_reader_reads(void **state)
@@ -791,6 +903,26 @@ static void so_many_logs_are_kept(void **state)
 	}
 }
 
+/* What somebody else has put there, by names that come before all of ours. */
+static void foreign_entries_do_not_end_the_keeping(void **state)
+{
+	char kept[PATH_MAX];
+
+	(void)state;
+	assert_int_equal(keep_log("log\n", 4, kept), 0);
+	assert_int_equal(mkdirat(tree.fd, "store/.logs/0", 0700), 0);
+	assert_int_equal(mkdirat(tree.fd, "store/.logs/0.log", 0700), 0);
+	assert_int_equal(symlinkat("/etc/passwd", tree.fd, "store/.logs/1.log"), 0);
+	tree_text(tree.fd, "store/.logs/2.txt", "x");
+	for (int i = 0; i < STORE_LOGS_MAX + 3; i++) {
+		assert_int_equal(keep_log("log\n", 4, kept), 0);
+		assert_int_equal(access(kept, F_OK), 0);
+	}
+	assert_int_equal(count_logs(), STORE_LOGS_MAX + 4);
+	assert_true(tree_has(tree.fd, "store/.logs/0.log"));
+	assert_true(tree_has(tree.fd, "store/.logs/2.txt"));
+}
+
 static void what_is_no_log_is_not_kept(void **state)
 {
 	char from[PATH_MAX], kept[PATH_MAX];
@@ -860,6 +992,26 @@ static void a_sweep_that_cannot_start_is_told(void **state)
 		assert_int_equal(store_clean(store, &c, &err), 0);
 	}
 	wait_swept();
+	assert_int_equal(count_entries(".del-"), 0);
+}
+
+/* The second has to wait for the first, whose end is no news of the second. */
+static void a_second_sweep_that_cannot_start_is_told_and_tried_again(void **state)
+{
+	(void)state;
+	make_checkpoint("a");
+	make_checkpoint("b");
+	assert_int_equal(store_delete(store, "a", &err), 0);
+	assert_int_equal(store_delete(store, "b", &err), 0);
+	t.env.program = "/nonexistent/program";
+	while (n_told < 2)
+		wait_swept();
+	assert_false(all_gone_told);
+	assert_int_equal(swept_r, -ENOENT);
+	t.env.program = NULL;
+	swept = false;
+	wait_swept(); /* nobody has asked for it */
+	assert_int_equal(swept_r, 0);
 	assert_int_equal(count_entries(".del-"), 0);
 }
 
@@ -1008,13 +1160,18 @@ int main(int argc, char **argv)
 		T(an_empty_store_has_an_empty_list),
 		T(the_space_is_that_of_the_file_system),
 		T(a_limit_is_the_space),
+		T(the_sum_is_kept),
+		T(the_sum_follows_what_the_store_does),
+		T(what_cannot_be_counted_is_the_limit_reached),
 		T(a_reader_reads),
 		T(the_end_of_a_log_is_kept),
 		T(so_many_logs_are_kept),
+		T(foreign_entries_do_not_end_the_keeping),
 		T(what_is_no_log_is_not_kept),
 		T(many_are_removed_by_and_by),
 		T(removing_does_not_follow_links),
 		T(a_sweep_that_cannot_start_is_told),
+		T(a_second_sweep_that_cannot_start_is_told_and_tried_again),
 		T(what_crashes_left_is_cleaned_up_unless_in_use),
 		T(what_changed_lately_is_left_alone),
 		T(of_others_nothing_is_cleaned_up),

@@ -23,7 +23,7 @@ struct survey {
 	const struct cgroup *cgroup;
 	const struct gpu_group *group; /* NULL = no CUDA */
 	const char *image_path;        /* NULL = the store; its file system counts */
-	const struct store *store;
+	struct store *store;
 	uint64_t promised; /* bytes of its room that others are about to take: survey_promised() */
 	const struct gpu_worker *worker;
 };

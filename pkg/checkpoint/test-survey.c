@@ -82,7 +82,7 @@ static void of_ourselves(void **state)
 	assert_int_equal(err.reason, REASON_STORE_FULL);
 	assert_non_null(strstr(err.text, " has 0 MiB free"));
 	s.promised = 0;
-	store_set_limit(store, 1);
+	assert_int_equal(store_set_limit(store, 1, &err), 0);
 	assert_int_equal(survey_one(&s, SURVEY_STORE, found, sizeof(found), &err), -ENOSPC);
 	assert_int_equal(err.reason, REASON_STORE_FULL);
 	assert_non_null(strstr(err.text, "(limits.store_size) has 0 MiB free"));

@@ -19,7 +19,8 @@
 	  "An agent that dies in the middle of a checkpoint may take so long to come back: the "   \
 	  "container is kept as it is until then, and the checkpoint goes on.")                    \
 	X(DURATION, timeouts.quiesce, "\"10s\"",                                                   \
-	  "Before a dump: thaw the container, drain its output, sync its file system.")            \
+	  "Before a dump: look at the container's mounts; thaw it, drain its output, sync its "    \
+	  "file system.")                                                                          \
 	X(DURATION, timeouts.cuda_checkpoint, "\"7m\"",                                            \
 	  "From the end of quiesce until the agent reports all GPU memory saved. More than the "   \
 	  "agent's `timeouts.lock` and `timeouts.vram_save` together.")                            \

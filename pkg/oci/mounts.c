@@ -36,31 +36,42 @@ static int count(void *arg, const struct mountinfo *m)
 	return 0;
 }
 
-static const char *text(struct arena *mem, struct bytes field)
+static int text(struct arena *mem, struct bytes field, const char **ret)
 {
 	char buf[PATH_MAX];
+	int r = mountinfo_unescape(field, buf, sizeof(buf));
 
-	return mountinfo_unescape(field, buf, sizeof(buf)) < 0 ? NULL : arena_strdup(mem, buf);
+	if (r < 0)
+		return r;
+	*ret = arena_strdup(mem, buf);
+	return *ret ? 0 : -ENOMEM;
 }
 
-/* What grows after it was counted is not ours to wait for. */
+/*
+ * What grows after it was counted is not ours to wait for. A name that is longer than any call
+ * takes is passed over: it is none that could be given to CRIU, and may be anybody's on the node.
+ */
 static int take(void *arg, const struct mountinfo *m)
 {
 	struct table *t = arg;
 	struct entry *e = &t->items[t->n];
+	int r;
 
 	if (t->n == t->max)
 		return 0;
-	*e = (struct entry){ m->id,
-			     m->parent,
-			     text(t->mem, m->dev),
-			     text(t->mem, m->root),
-			     text(t->mem, m->point),
-			     text(t->mem, m->type) };
-	if (!e->dev || !e->root || !e->point || !e->type)
-		return -ENOMEM;
-	t->n++;
-	return 0;
+	*e = (struct entry){ .id = m->id, .parent = m->parent };
+	r = text(t->mem, m->dev, &e->dev);
+	if (r == 0)
+		r = text(t->mem, m->root, &e->root);
+	if (r == 0)
+		r = text(t->mem, m->point, &e->point);
+	if (r == 0)
+		r = text(t->mem, m->type, &e->type);
+	if (r == -ENAMETOOLONG || r == -EBADMSG)
+		return 0;
+	if (r == 0)
+		t->n++;
+	return r;
 }
 
 static int table_read(const char *file, struct arena *mem, struct table *ret, struct error *err)

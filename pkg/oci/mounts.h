@@ -39,7 +39,9 @@ struct mounts_dump {
 };
 
 /*
- * What is to be recorded, in mem. Those that are external and not configured have to be given to
+ * What is to be recorded, in mem. Blocks as long as a file system among the container's mounts does
+ * not answer, which the container can cause, and no signal may end it: to be called in a helper
+ * process (mounts_wire.h). Those that are external and not configured have to be given to
  * CRIU (mounts_declare()). Returns 0 or negative with err.
  */
 int mounts_look(const struct mounts_dump *where, struct arena *mem, struct mount_records *ret,

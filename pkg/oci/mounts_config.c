@@ -16,7 +16,8 @@
 #include "conf/json.h"
 #include "oci/bundle.h"
 
-#define POINTS_MAX 4096
+#define POINTS_MAX  4096
+#define ATTEMPTS_MAX 8
 
 bool mounts_plain(const char *name)
 {
@@ -48,10 +49,24 @@ static int name_of(int fd, char *buf)
 	return buf[0] == '/' ? 0 : -EBADMSG;
 }
 
+/* A rename or mount anywhere on the node may disturb a look-up in a root: -EAGAIN, openat2(2). */
+static int open_in(int root, const char *path)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
+
+	for (unsigned int i = 1;; i++) {
+		int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+
+		if (fd >= 0)
+			return fd;
+		if ((errno != EAGAIN && errno != EINTR) || i == ATTEMPTS_MAX)
+			return -errno;
+	}
+}
+
 /* The name of path seen from root, free of links. What does not exist yet is taken as it is. */
 static int resolve(int root, const char *path, char *buf)
 {
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
 	char top[PATH_MAX], name[PATH_MAX], head[PATH_MAX];
 	size_t cut = strlen(path), skip;
 	int r = name_of(root, top);
@@ -60,15 +75,14 @@ static int resolve(int root, const char *path, char *buf)
 		return r < 0 ? r : -ENAMETOOLONG;
 	memcpy(head, path, cut + 1);
 	for (;;) {
-		_cleanup_close_ int fd = (int)syscall(SYS_openat2, root, cut ? head : "/", &how,
-						      sizeof(how));
+		_cleanup_close_ int fd = open_in(root, cut ? head : "/");
 
 		if (fd >= 0) {
 			r = name_of(fd, name);
 			break;
 		}
-		if (errno != ENOENT || cut == 0)
-			return -errno;
+		if (fd != -ENOENT || cut == 0)
+			return fd;
 		while (cut && head[--cut] != '/')
 			;
 		head[cut] = 0;
@@ -82,16 +96,29 @@ static int resolve(int root, const char *path, char *buf)
 			 (const char *const[]){ "/", name + skip, path + cut, NULL });
 }
 
+/* A name that leads nowhere; any other error leaves open what is there. */
+static bool is_nowhere(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENAMETOOLONG || r == -EXDEV;
+}
+
 static int add(struct mounts_config *c, struct arena *mem, int root, const json_t *path,
 	       enum mounted_by how, struct error *err)
 {
 	char raw[PATH_MAX], point[PATH_MAX];
 	const char *s;
+	int r;
 
+	if (json_doc_string(path, &s) != 0 || !*s)
+		return 0;
 	/* Destinations may lack the slash; the OCI runtimes take them from the root then. */
-	if (json_doc_string(path, &s) != 0 || !*s || PATH_PRINTF(raw, "/%s", s) < 0 ||
-	    resolve(root, raw, point) < 0)
+	r = PATH_PRINTF(raw, "/%s", s);
+	if (r == 0)
+		r = resolve(root, raw, point);
+	if (is_nowhere(r))
 		return 0; /* nothing is mounted there */
+	if (r < 0)
+		return error_sys(err, r, "config.json: the mount %.200s", s);
 	c->items[c->n].point = arena_strdup(mem, point);
 	if (!c->items[c->n].point)
 		return error_set(err, -ENOMEM, "out of memory");

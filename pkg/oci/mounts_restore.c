@@ -47,9 +47,19 @@ static bool is_library(const char *path)
 	return name && strstr(name, ".so");
 }
 
+static bool goes_up(const char *path)
+{
+	for (const char *p = path; (p = strstr(p, "/..")); p += 3)
+		if (p[3] == '/' || p[3] == 0)
+			return true;
+	return false;
+}
+
 /*
  * Its counterpart here: the same name. The description of a checkpoint may come from anywhere, so
- * that it is a name among those that are allowed, whatever links are on the way.
+ * that it is a name among those that are allowed before anything is looked up - else it could lead
+ * to a file server that is gone, or ask for what exists on the host - and afterwards, whatever
+ * links were on the way.
  */
 static int find_source(const struct mount_record *m, const struct setting_list *prefixes,
 		       struct arena *mem, const char **ret, struct error *err)
@@ -59,6 +69,8 @@ static int find_source(const struct mount_record *m, const struct setting_list *
 
 	if (!m->source)
 		return missing(m, "nothing is known of it", err);
+	if (m->source[0] != '/' || goes_up(m->source) || !mounts_allowed(m->source, prefixes))
+		return missing(m, "it is none of gpu.mount_prefixes", err);
 	if (!realpath(m->source, path) || stat(path, &st) < 0)
 		return missing(m, "there is none", err);
 	if (!mounts_allowed(path, prefixes))
@@ -85,7 +97,7 @@ static int make_folders(int root, char *path)
 
 		*p = 0;
 		name = strrchr(path, '/');
-		dir = name ? -1 : dup(root);
+		dir = name ? -1 : fcntl(root, F_DUPFD_CLOEXEC, 0);
 		if (name) {
 			*name = 0;
 			dir = path_open_beneath(root, path, O_PATH | O_DIRECTORY);
@@ -105,13 +117,19 @@ static int make_place(int root, const struct mount_record *m)
 {
 	_cleanup_close_ int dir = -1, fd = -1;
 	char path[PATH_MAX], *name;
+	struct stat st;
 	int r;
 
 	if (PATH_PRINTF(path, "%s", m->destination + 1) < 0)
 		return -ENAMETOOLONG;
 	fd = path_open_beneath(root, path, O_PATH);
-	if (fd >= 0)
-		return 0;
+	if (fd >= 0) {
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		if (S_ISDIR(st.st_mode) == (strcmp(m->kind, MOUNT_DIRECTORY) == 0))
+			return 0;
+		return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTDIR; /* mount(2) would refuse it */
+	}
 	r = fd == -ENOENT ? make_folders(root, path) : fd;
 	if (r < 0)
 		return r;

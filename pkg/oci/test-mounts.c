@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "oci/mounts.h"
+#include "oci/mounts_wire.h"
 #include "tests/cmocka.h"
 
 static char top[] = "/tmp/kyb-mounts.XXXXXX";
@@ -89,6 +90,7 @@ static int setup(void **state)
 	folder("root/usr/lib/firmware");
 	folder("root/dev");
 	assert_int_equal(symlink("usr/lib", in("root/lib")), 0);
+	assert_int_equal(symlink("loop", in("root/loop")), 0);
 	put("root/usr/lib/libcuda.so.1", "");
 	put("root/usr/lib/other", "");
 	assert_int_equal(mount(in("host/driver/libcuda.so.1"), in("root/usr/lib/libcuda.so.1"),
@@ -114,7 +116,7 @@ static int teardown(void **state)
 
 static void write_tables(void)
 {
-	char root[32], host[32], text[4096];
+	char root[32], host[32], text[16384], deep[PATH_MAX + 100];
 
 	(void)snprintf(root, sizeof(root), "%s", device("root"));
 	(void)snprintf(host, sizeof(host), "%s", device("host"));
@@ -131,16 +133,23 @@ static void write_tables(void)
 		       "18 10 %s /gone /usr/lib/gone ro - tmpfs t rw\n",
 		       root, host, host, host, host, host);
 	put("own", text);
+	/* Somebody's on the node, deeper than any system call can name; and one with a NUL. */
+	memset(deep, 'd', sizeof(deep) - 1);
+	deep[sizeof(deep) - 1] = 0;
 	(void)snprintf(text, sizeof(text),
 		       "1 0 0:1 / / rw - ext4 e rw\n"
+		       "3 1 0:9 / /%s rw - tmpfs t rw\n"
+		       "4 1 0:9 / /a\\000b rw - tmpfs t rw\n"
 		       "2 1 %s / %s rw - tmpfs t rw\n",
-		       host, in("host"));
+		       deep, host, in("host"));
 	put("hosts", text);
 }
 
 static void look(const char *config, struct arena *mem, struct mount_records *ret)
 {
 	_cleanup_close_ int fd = bundle();
+	_cleanup_buf_ struct buf wire = BUF_LIMIT(1 << 20);
+	struct mount_records found;
 	const struct mounts_dump where = { .bundle = fd,
 					   .root = in("root"),
 					   .mountinfo = in("own"),
@@ -149,7 +158,11 @@ static void look(const char *config, struct arena *mem, struct mount_records *re
 	struct error err = ERROR_NULL;
 
 	put("bundle/config.json", config);
-	assert_int_equal(mounts_look(&where, mem, ret, &err), 0);
+	assert_int_equal(mounts_look(&where, mem, &found, &err), 0);
+	/* As it comes out of a helper. */
+	assert_int_equal(mounts_wire_put(&found, &wire), 0);
+	assert_int_equal(mounts_wire_take(buf_bytes(&wire), mem, ret, &err), 0);
+	assert_int_equal(ret->n, found.n);
 }
 
 static void of_a_hook(void **state)
@@ -179,7 +192,10 @@ static void of_a_hook(void **state)
 	assert_string_equal(maps.items[0].source, maps.items[0].destination);
 }
 
-/* Through a link, without "bind" as its type; what is masked is the runtime's. */
+/*
+ * Through a link, without "bind" as its type; what is masked is the runtime's. Names that lead
+ * nowhere are nobody's.
+ */
 static void of_the_configuration(void **state)
 {
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
@@ -190,7 +206,8 @@ static void of_the_configuration(void **state)
 	write_tables();
 	look("{\"mounts\":[{\"destination\":\"/dev\",\"type\":\"tmpfs\"},"
 	     "{\"destination\":\"/lib/libcuda.so.1\",\"options\":[\"rbind\",\"ro\"]}],"
-	     "\"linux\":{\"maskedPaths\":[\"/usr/lib/firmware\"]}}",
+	     "\"linux\":{\"maskedPaths\":[\"/loop\",\"/loop/x\",\"/usr/lib/other/x\",\"/none/x\","
+	     "\"/usr/lib/firmware\"]}}",
 	     &mem, &r);
 	assert_int_equal(r.n, 1);
 	assert_string_equal(r.items[0].destination, "/usr/lib/libcuda.so.1");
@@ -280,6 +297,18 @@ static void refused(void **state)
 	m.source = in("host/driver/link");
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
 	assert_non_null(strstr(err.text, "gpu.mount_prefixes"));
+	/* Nothing is looked up of it, so that nothing is told about it either. */
+	for (const char *const *p = (const char *const[]){ "host/none", "host/other",
+							   "host/driver/../none",
+							   "host/driver/..", NULL };
+	     *p; p++) {
+		m.source = in(*p);
+		assert_true(map("{}", m, &maps, &mem, &err) < 0);
+		assert_non_null(strstr(err.text, "gpu.mount_prefixes"));
+	}
+	m.source = in("host/driver/..none");
+	assert_true(map("{}", m, &maps, &mem, &err) < 0);
+	assert_non_null(strstr(err.text, "there is none"));
 	m.source = in("host/driver/none");
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
 	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
@@ -290,10 +319,65 @@ static void refused(void **state)
 	assert_true(map("{}", good, &maps, &mem, &err) < 0);
 	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
 	assert_int_equal(stat(in("bundle/lib"), &st), -1);
+	/* What stands in the place already is of another kind. */
+	assert_int_equal(unlink(in("new/usr")), 0);
+	folder("new/usr/lib/libcuda.so.1");
+	assert_int_equal(map("{}", good, &maps, &mem, &err), -EISDIR);
+	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
+	m = good;
+	m.external = false;
+	m.kind = MOUNT_DIRECTORY;
+	m.destination = "/file";
+	put("new/file", "");
+	assert_int_equal(map("{}", m, &maps, &mem, &err), -ENOTDIR);
+	assert_int_equal(err.reason, REASON_MOUNT_MISMATCH);
 	m = good;
 	m.destination = "/x]:/etc\nexternal mnt[y";
 	assert_true(map("{}", m, &maps, &mem, &err) < 0);
 	assert_int_equal(err.reason, REASON_IMAGE_CORRUPT);
+}
+
+static void taken(const char *text, bool good)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
+	struct mount_records r;
+	struct error err = ERROR_NULL;
+
+	assert_int_equal(mounts_wire_take(bytes_of(text, strlen(text)), &mem, &r, &err) == 0, good);
+	assert_int_equal(err.code != 0, !good);
+}
+
+/* A helper that was cut off, or is another program's. */
+static void a_helpers_answer(void **state)
+{
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(1 << 20);
+	_cleanup_buf_ struct buf wire = BUF_LIMIT(1 << 20), many = BUF_LIMIT(1 << 20);
+	struct setting_list list;
+	struct error err = ERROR_NULL;
+
+	(void)state;
+	taken("[]", true);
+	taken("", false);
+	taken("{}", false);
+	taken("[{}]", false);
+	taken("[1]", false);
+#define MOUNT(kind, size)                                                                          \
+	"{\"destination\":\"/a\",\"kind\":\"" kind "\",\"type\":\"t\",\"root\":\"/\",\"size\":" size     \
+	",\"external\":true,\"configured\":false,\"in_root\":true}"
+	taken("[" MOUNT("file", "1") "]", true);
+	taken("[" MOUNT("file", "1"), false);
+	taken("[" MOUNT("file", "-1") "]", false);
+	taken("[" MOUNT("other", "1") "]", false);
+	for (size_t i = 0; i <= MOUNT_RECORDS_MAX; i++)
+		assert_int_equal(buf_printf(&many, "%s" MOUNT("file", "1"), i ? "," : "["), 0);
+	assert_int_equal(buf_append_str(&many, "]"), 0);
+	taken(buf_str(&many), false);
+	assert_int_equal(mounts_wire_put_prefixes(&prefixes, &wire), 0);
+	assert_int_equal(mounts_wire_take_prefixes(buf_bytes(&wire), &mem, &list, &err), 0);
+	assert_int_equal(list.n, 1);
+	assert_string_equal(list.items[0], driver);
+	assert_int_equal(mounts_wire_take_prefixes(bytes_of("[1]", 3), &mem, &list, &err), -EBADMSG);
+	assert_int_equal(mounts_wire_take_prefixes(bytes_of("{}", 2), &mem, &list, &err), -EBADMSG);
 }
 
 #define T(test) cmocka_unit_test(test)
@@ -301,7 +385,7 @@ static void refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { T(of_a_hook), T(of_the_configuration), T(mapped),
-					    T(refused) };
+					    T(refused), T(a_helpers_answer) };
 
 	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", "", MS_REC | MS_PRIVATE, NULL) < 0) {
 		(void)fprintf(stderr, "cannot make a mount namespace: skipped\n");

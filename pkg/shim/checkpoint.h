@@ -36,6 +36,7 @@ struct checkpoint {
 	struct timer call_again;
 	struct timer patience;  /* with the agent, between two orders */
 	struct runtime_call *dumping;
+	bool aborted; /* by the agent, since its order to dump */
 	enum dump_again again;
 	struct error first_err; /* of a dump that is tried again */
 	nsec_t dump_until;      /* what all of the order may take; 0 = it has not begun */
@@ -52,6 +53,8 @@ struct checkpoint {
 	struct error err;
 	nsec_t drain_until;
 	struct arena mounts_mem;
+	struct command look;
+	void (*looked)(struct checkpoint *ck, int r, const struct error *err);
 	struct mount_records mounts; /* with the agent: those that config.json does not tell */
 	int hold; /* of the checkpoint that is being made; 0 = none */
 };
@@ -63,6 +66,14 @@ void checkpoint_args(const struct checkpoint *ck, struct runtime_checkpoint *arg
 /* Answers the call and frees ck. */
 void checkpoint_end(struct checkpoint *ck, int r, const struct error *err);
 
+/*
+ * Looks at the container's mounts, into ck->mounts. looked() is called once, perhaps from inside
+ * here, at the latest after timeouts.quiesce: then r < 0 (TIMEOUT), and nothing has been touched.
+ * Uses ck->timer.
+ */
+void gpu_look(struct checkpoint *ck,
+	      void (*looked)(struct checkpoint *ck, int r, const struct error *err));
+
 /* Conducted by the agent. */
 void gpu_checkpoint(struct checkpoint *ck);
 /* The order under way has been carried out, well or not. */
@@ -72,7 +83,7 @@ void checkpoint_freeze(struct checkpoint *ck, bool freeze, nsec_t timeout,
 		       void (*done)(struct freezer *f, int r, const struct error *err));
 /* Carries out the order to dump; checkpoint_order_done() follows. */
 void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply);
-/* It comes to its end sooner, if it is under way. */
+/* It comes to its end sooner, if it is under way; what has not begun does not begin. */
 void gpu_dump_abort(struct checkpoint *ck);
 
 #endif

@@ -261,6 +261,8 @@ static void done(struct flow *f, int r, const struct error *err)
 		/* Before anybody can ask for it, but while containerd already goes on. */
 		if (!c->restore)
 			container_find_cgroup(c);
+		else
+			orphan_watch(c); /* no exit will ever set that off */
 		exit_watch(&c->init);
 	}
 	free(cr);

@@ -133,6 +133,15 @@ int gpu_hold_images(const char *image_path, struct error *err)
 	return TAKE_FD(fd);
 }
 
+void gpu_let_go(int *hold)
+{
+	if (!*hold)
+		return;
+	(void)flock(*hold, LOCK_UN); /* it fails for what is no open file only */
+	(void)close(*hold);
+	*hold = 0;
+}
+
 /* --- logs ----------------------------------------------------------------------------------- */
 
 static void copy_log(const struct container *c, const char *from, const char *to)

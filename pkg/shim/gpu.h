@@ -31,11 +31,15 @@ bool gpu_restores(const struct container *c);
 int gpu_make_nodes(const struct container *c, struct error *err);
 
 /*
- * Before a dump: the mounts to be kept with it; and before a restore: what CRIU has to be told of
- * them, as oci/mounts.h says. All into mem. Return 0 or negative with err (MOUNT_MISMATCH).
+ * Before a dump the mounts to be kept with it are looked at by a helper process, the shim's own
+ * program with the action "look-at-mounts": this is what it does. Returns its exit status.
  */
-int gpu_look_at_mounts(const struct container *c, struct arena *mem, struct mount_records *ret,
-		       struct error *err);
+int gpu_look_main(const char *bundle);
+
+/*
+ * Before a restore: what CRIU has to be told of them, as oci/mounts.h says. All into mem. Returns 0
+ * or negative with err (MOUNT_MISMATCH).
+ */
 int gpu_map_mounts(const struct container *c, const struct mount_records *then, struct arena *mem,
 		   struct mount_maps *ret, struct error *err);
 /* After the restore: all of them are there. */
@@ -56,6 +60,11 @@ void gpu_flags_apply(char *const *flags, size_t n, struct runtime_restore *args)
  * err: IMAGE_MISSING when it is being removed.
  */
 int gpu_hold_images(const char *image_path, struct error *err);
+/*
+ * Lets go of it, at once, though a child that was just made has a copy of the descriptor until it
+ * has closed it (cgroup/forewarn.h); a close() alone would leave the lock to that one. 0 = none.
+ */
+void gpu_let_go(int *hold);
 
 /* What is known of a CRIU run that failed. */
 struct gpu_failure {

@@ -25,7 +25,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/path.h"
@@ -90,9 +89,7 @@ void checkpoint_order_done(struct checkpoint *ck, int r, const struct error *err
 
 	ck->order = AGENT_ORDER_NONE;
 	/* From now on it is the agent's alone, who seals it or throws it away. */
-	if (ck->hold)
-		(void)close(ck->hold);
-	ck->hold = 0;
+	gpu_let_go(&ck->hold);
 	ck->last_result = r;
 	ck->last_err = r < 0 ? *err : ERROR_NULL;
 	if (ck->over) {
@@ -323,7 +320,10 @@ static void replied(void *data, const struct agent_reply *reply)
 	if (reply->order == AGENT_ORDER_NONE)
 		return; /* progress */
 	if (reply->order == AGENT_ORDER_ABORT) {
-		/* Whatever else is under way has a short time-out of its own. */
+		/*
+		 * Only an order to dump can be called off, at whatever step it is. Any other has a
+		 * short time-out of its own.
+		 */
 		gpu_dump_abort(ck);
 		return;
 	}
@@ -481,6 +481,20 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 			     ck->stream_deadline, &ops, ck, err);
 }
 
+static void looked(struct checkpoint *ck, int r, const struct error *err)
+{
+	struct container *c = ck->op.c;
+	struct error mine = *err;
+
+	ck->stream_deadline = gpu_stream_deadline(c, ck->op.call);
+	if (r == 0)
+		r = open_stream(ck, &mine);
+	if (r < 0) {
+		c->checkpointing = NULL;
+		checkpoint_end(ck, r, &mine);
+	}
+}
+
 void gpu_checkpoint(struct checkpoint *ck)
 {
 	struct container *c = ck->op.c;
@@ -494,18 +508,11 @@ void gpu_checkpoint(struct checkpoint *ck)
 	if (r == 0)
 		r = checkpoint_work_path(ck, &err);
 	ck->mounts_mem = ARENA_LIMIT(GPU_MOUNTS_MEMORY);
-	if (r == 0)
-		r = gpu_look_at_mounts(c, &ck->mounts_mem, &ck->mounts, &err);
 	if (r < 0) {
 		checkpoint_end(ck, r, &err);
 		return;
 	}
 	ck->was_paused = ck->frozen = c->init.state == PROCESS_PAUSED;
-	ck->stream_deadline = gpu_stream_deadline(c, ck->op.call);
 	c->checkpointing = ck;
-	r = open_stream(ck, &err);
-	if (r < 0) {
-		c->checkpointing = NULL;
-		checkpoint_end(ck, r, &err);
-	}
+	gpu_look(ck, looked);
 }

@@ -14,8 +14,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/path.h"
 
@@ -36,6 +38,12 @@ static const struct shim_settings *settings_of(const struct checkpoint *ck)
 static struct loop *loop_of(const struct checkpoint *ck)
 {
 	return ck->op.c->shim->loop;
+}
+
+/* Nobody wants a dump any more: one that has not begun does not begin. */
+static bool is_called_off(const struct checkpoint *ck)
+{
+	return ck->aborted || ck->over;
 }
 
 /* --- the images ----------------------------------------------------------------------------- */
@@ -76,9 +84,30 @@ static bool is_empty(const char *path)
 	return for_each_image(path, is_there) == 0;
 }
 
+/*
+ * The store's worker keeps the big ones open (artifact/follow.h), and so their blocks, which the
+ * second dump needs. What cannot be made empty takes its room until the worker lets go of it.
+ */
+static void make_empty(int dirfd, const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_nlink == 1)
+		fd = openat(dirfd, name,
+			    O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static int remove_image(int dirfd, const char *name)
+{
+	make_empty(dirfd, name);
+	return path_remove_tree(dirfd, name);
+}
+
 static int clear(const char *path)
 {
-	return for_each_image(path, path_remove_tree);
+	return for_each_image(path, remove_image);
 }
 
 /* --- once more ------------------------------------------------------------------------------ */
@@ -95,10 +124,11 @@ static void pause_over(struct timer *t)
 	struct error err = ERROR_NULL;
 	int r;
 
-	if (ck->again != DUMP_AGAIN_PAUSE || ck->over) {
+	if (is_called_off(ck)) {
 		give_up(ck);
 		return;
 	}
+	ck->again = DUMP_AGAIN_NEVER;
 	r = clear(ck->image_path);
 	if (r < 0) {
 		(void)error_reason(&err, REASON_STORE_FAILED, r,
@@ -107,7 +137,6 @@ static void pause_over(struct timer *t)
 		checkpoint_order_done(ck, r, &err);
 		return;
 	}
-	ck->again = DUMP_AGAIN_NEVER;
 	freeze_to_dump(ck);
 }
 
@@ -119,7 +148,7 @@ static void thawed_for_a_pause(struct freezer *f, int r, const struct error *err
 	(void)err;
 	if (r == 0)
 		ck->frozen = false;
-	if (r < 0 || ck->again != DUMP_AGAIN_PAUSE)
+	if (r < 0 || is_called_off(ck))
 		give_up(ck);
 	else
 		timer_set(loop_of(ck), &ck->timer, time_now() + backoff_next(&pause), pause_over);
@@ -152,6 +181,7 @@ void gpu_dump_abort(struct checkpoint *ck)
 {
 	bool pausing = ck->again == DUMP_AGAIN_PAUSE;
 
+	ck->aborted = true;
 	ck->again = DUMP_AGAIN_NEVER;
 	if (ck->dumping) {
 		runtime_call_kill(ck->dumping);
@@ -192,6 +222,13 @@ static void dump(struct checkpoint *ck)
 	struct error err = ERROR_NULL;
 	int r;
 
+	/* It came, or the agent left, while the container was frozen or its pipes emptied. */
+	if (is_called_off(ck)) {
+		(void)error_reason(&err, REASON_CANCELED, -ECANCELED,
+				   "the dump was called off before it had begun");
+		checkpoint_order_done(ck, err.code, &err);
+		return;
+	}
 	checkpoint_args(ck, &args);
 	args.leave_running = true;
 	args.no_cuda_plugin = true;
@@ -226,7 +263,7 @@ static void drain(struct timer *t)
 {
 	struct checkpoint *ck = container_of(t, struct checkpoint, timer);
 
-	if (!all_quiet(ck->op.c) && time_now() < ck->drain_until)
+	if (!is_called_off(ck) && !all_quiet(ck->op.c) && time_now() < ck->drain_until)
 		timer_set(loop_of(ck), t, time_now() + DRAIN_STEP, drain);
 	else
 		dump(ck);
@@ -277,6 +314,7 @@ void gpu_dump(struct checkpoint *ck, const struct agent_reply *reply)
 		return;
 	}
 	ck->dump_until = 0;
+	ck->aborted = false;
 	ck->again = is_empty(ck->image_path) ? DUMP_AGAIN_ONCE : DUMP_AGAIN_NEVER;
 	freeze_to_dump(ck);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The mounts of a GPU container that config.json does not tell: oci/mounts.h has the why. */
+/*
+ * The mounts of a GPU container that config.json does not tell, at its restore: oci/mounts.h has
+ * the why. For its checkpoint see gpu_look.c.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,26 +17,6 @@ static int open_bundle(const struct container *c, struct error *err)
 	int fd = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	return fd < 0 ? error_sys(err, errno, "%s", c->path) : fd;
-}
-
-int gpu_look_at_mounts(const struct container *c, struct arena *mem, struct mount_records *ret,
-		       struct error *err)
-{
-	_cleanup_close_ int bundle = open_bundle(c, err);
-	char root[64], own[64];
-	const struct mounts_dump where = {
-		.bundle = bundle,
-		.root = root,
-		.mountinfo = own,
-		.host_mountinfo = "/proc/self/mountinfo",
-		.prefixes = &c->shim->settings.gpu.mount_prefixes,
-	};
-
-	if (bundle < 0)
-		return bundle;
-	(void)PATH_PRINTF(root, "/proc/%d/root", c->init.pid);
-	(void)PATH_PRINTF(own, "/proc/%d/mountinfo", c->init.pid);
-	return mounts_look(&where, mem, ret, err);
 }
 
 int gpu_map_mounts(const struct container *c, const struct mount_records *then, struct arena *mem,

@@ -32,7 +32,8 @@ static void forget(struct op *op)
 {
 	struct container *c = op->c;
 
-	if (op->p->state != PROCESS_STOPPED) {
+	/* One that was started meanwhile is watched again when it has exited. */
+	if (op->p->state != PROCESS_STOPPED && op->p->state != PROCESS_CREATED_CHECKPOINT) {
 		op_end(op, 0, NULL);
 		return;
 	}
@@ -41,7 +42,7 @@ static void forget(struct op *op)
 		op_end(op, 0, NULL);
 		return;
 	}
-	log_info("the bundle of a stopped container is gone, and so is the container",
+	log_info("the bundle of a container without a process is gone, and so is the container",
 		 F_STR("container", c->id), F_STR("bundle", c->path));
 	process_set_state(op->p, PROCESS_DELETED);
 	process_release_waiters(op->p);
@@ -70,6 +71,11 @@ void orphan_watch(struct container *c)
 {
 	c->orphan.pause = FIRST_LOOK;
 	look_again(c->shim->loop, &c->orphan, look);
+}
+
+void orphan_unwatch(struct container *c)
+{
+	timer_cancel(&c->orphan.timer);
 }
 
 static void look_at_own(struct timer *t)

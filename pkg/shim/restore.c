@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "api/containerd/events.pb-c.h"
 #include "api/containerd/task.pb-c.h"
@@ -391,11 +390,11 @@ static void done(struct flow *f, int r, const struct error *err)
 			  F_STR("reason", reason_name(err->reason)), F_ERR(err));
 		c->init.start_failed = true;
 		process_release_waiters(&c->init);
+		orphan_watch(c);
 		op_fail(rs->op, err);
 	}
 	container_unref(c);
-	if (rs->hold)
-		(void)close(rs->hold);
+	gpu_let_go(&rs->hold);
 	arena_done(&rs->mounts_mem);
 	free(rs);
 }
@@ -433,5 +432,6 @@ void start_restore(struct op *op)
 		free(rs);
 		return;
 	}
+	orphan_unwatch(c);
 	flow_start(&rs->flow, c->shim->loop, &ops);
 }

@@ -121,7 +121,7 @@ struct container {
 	bool mounted;
 	bool init_reaped; /* no exec may start any more */
 	bool init_waits;  /* its exit is told once the last exec is gone */
-	struct orphan orphan; /* stopped: is its bundle still there? */
+	struct orphan orphan; /* without a process: is its bundle still there? */
 	unsigned int running_execs;
 	char *checkpoint; /* images to restore from, or NULL */
 	bool restore;     /* Start restores: from checkpoint, or from intent.restore_from */
@@ -265,8 +265,13 @@ void exit_exec_gone(struct container *c);
 
 /* --- orphan.c ------------------------------------------------------------------------------- */
 
-/* Its init has exited: when its bundle goes without a Delete, it is dropped, without an event. */
+/*
+ * It has no process: its init has exited, or is in a checkpoint and was not started. When its
+ * bundle goes without a Delete, it is dropped, without an event.
+ */
 void orphan_watch(struct container *c);
+/* It is being started. */
+void orphan_unwatch(struct container *c);
 /* It has no container: when its bundle, in which it was started, goes without a Shutdown, it leaves. */
 void orphan_watch_shim(struct shim *shim);
 

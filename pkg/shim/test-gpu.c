@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/agent/v1/agent.pb-c.h"
@@ -193,15 +196,21 @@ static void begin_order(enum agent_order order, const char *image_path)
 	speak(WORKING, order, image_path, REASON_NONE);
 }
 
+/* The folder of the images, in that of the checkpoint, r->dir. */
+static const char *images_of(const struct rig *r)
+{
+	static char images[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(images, "%s/images", r->dir), 0);
+	return images;
+}
+
 /* Gives an order and waits for its result. */
 static bool order(struct rig *r, enum agent_order what)
 {
-	char images[PATH_MAX];
-
-	assert_int_equal(PATH_PRINTF(images, "%s/images", r->dir), 0);
 	/* A restore holds them while CRIU reads them. */
-	assert_int_equal(path_mkdirs(images, 0700), 0);
-	begin_order(what, images);
+	assert_int_equal(path_mkdirs(images_of(r), 0700), 0);
+	begin_order(what, images_of(r));
 	UNTIL(r, agent.results);
 	assert_int_equal(agent.results, 1);
 	assert_int_equal(agent.order, what);
@@ -358,6 +367,56 @@ static void an_agent_that_is_not_there_means_no_checkpoint(void **state)
 	rig_answer_done(&a);
 }
 
+/* A FUSE file system of the container's own, stopped with it. */
+static void mounts_that_do_not_answer_mean_no_checkpoint(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a, state_answer;
+	char hang[PATH_MAX];
+
+	assert_int_equal(PATH_PRINTF(hang, "%s/mounts-hang", c->path), 0);
+	assert_int_equal(file_write(AT_FDCWD, hang, "", 0, 0600, FILE_PLAIN), 0);
+	begin_checkpoint(r, &a);
+	UNTIL(r, c->checkpointing && command_running(&c->checkpointing->look));
+	/* Others are served meanwhile. */
+	rig_begin_simple(r, &state_answer, "State", "web");
+	UNTIL(r, state_answer.done);
+	rig_answer_done(&state_answer);
+	assert_false(a.done);
+	clock_advance(11 * NSEC_PER_SEC);
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "TIMEOUT"));
+	assert_non_null(strstr(a.err.text, "mounts"));
+	assert_null(agent.call);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+
+	assert_int_equal(unlink(hang), 0);
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	verdict(FAILED, REASON_TIMEOUT);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* What the helper says is told. */
+static void mounts_that_cannot_be_looked_at_mean_no_checkpoint(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	(void)rig_bundle(r, "web", "no JSON");
+	begin_checkpoint(r, &a);
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "config.json"));
+	assert_null(agent.call);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* It dies after any order, paused before or not. */
 static void an_agent_that_leaves_between_orders(void **state)
 {
@@ -453,26 +512,59 @@ static void begin_refused_dump(struct rig *r, struct container *c, struct answer
 	UNTIL(r, rig_calls(r, "web", "checkpoint"));
 }
 
+/* A file of one byte; returns it, open. */
+static int written(char *path, const char *dir, const char *name)
+{
+	int fd;
+
+	assert_int_equal(path_printf(path, PATH_MAX, "%s/%s", dir, name), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, "1", 1, 0600, FILE_PLAIN), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static off_t size_of(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_size;
+}
+
 static void a_dump_that_may_do_better_is_tried_once_more(void **state)
 {
 	struct rig *r = *state;
 	struct container *c = gpu_running(r);
-	char images[PATH_MAX], left[PATH_MAX];
+	char images[PATH_MAX], left[PATH_MAX], link[PATH_MAX], mine[PATH_MAX];
 	struct answer a;
+	int fd;
 
 	begin_refused_dump(r, c, &a, images);
 	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
 	assert_true(c->exec_gate.closed);
 	assert_int_equal(agent.results, 0);
 	/* What the first one has written does not get into the second one's images. */
-	assert_int_equal(path_printf(left, sizeof(left), "%s/pages-1.img", images), 0);
-	assert_int_equal(file_write(AT_FDCWD, left, "1", 1, 0600, FILE_PLAIN), 0);
+	fd = written(left, images, "pages-1.img");
+	(void)close(written(mine, r->dir, "mine"));
+	assert_int_equal(path_printf(link, sizeof(link), "%s/link", images), 0);
+	assert_int_equal(symlink(mine, link), 0);
+	assert_int_equal(path_printf(link, sizeof(link), "%s/hard", images), 0);
+	assert_int_equal(linkat(AT_FDCWD, mine, AT_FDCWD, link, 0), 0);
 	rig_script(r, "web", "checkpoint", "\n");
 	UNTIL(r, agent.results);
 	assert_true(agent.ok);
 	assert_int_equal(rig_calls(r, "web", "checkpoint"), 2);
 	assert_true(rig_frozen(r, "web"));
 	assert_int_equal(access(left, F_OK), -1);
+	assert_int_equal(access(link, F_OK), -1);
+	/* ... nor stands in its way: whoever follows it has it open. */
+	assert_int_equal(size_of(fd), 0);
+	(void)close(fd);
+	/* What is elsewhere, too, is not touched. */
+	fd = open(mine, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(size_of(fd), 1);
+	(void)close(fd);
 	assert_true(order(r, AGENT_ORDER_THAW));
 	assert_true(order(r, AGENT_ORDER_RELEASE));
 	verdict(OK, REASON_NONE);
@@ -514,6 +606,88 @@ static void nobody_waits_for_another_dump_after_an_abort(void **state)
 	assert_false(agent.ok);
 	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
 	verdict(FAILED, REASON_CRIU_DUMP_FAILED);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* There is no CRIU yet that could be ended: it must not be started after all. */
+static void an_abort_before_criu_is_started_is_not_lost(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	r->freezer_stuck = true;
+	begin_order(AGENT_ORDER_DUMP, r->dir);
+	UNTIL(r, rig_frozen(r, "web"));
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, c->checkpointing->aborted);
+	assert_int_equal(agent.results, 0);
+	r->freezer_stuck = false;
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_CANCELED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 0);
+	/* It was that order alone. */
+	assert_true(order(r, AGENT_ORDER_THAW));
+	assert_true(order(r, AGENT_ORDER_DUMP));
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(FAILED, REASON_TIMEOUT);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* As much as an abort: nobody is there to take the images. */
+static void an_agent_that_leaves_before_criu_is_started(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	r->freezer_stuck = true;
+	begin_order(AGENT_ORDER_DUMP, r->dir);
+	UNTIL(r, rig_frozen(r, "web"));
+	grpc_call_finish(agent.call, RPC_UNAVAILABLE, "killed", bytes_of(NULL, 0));
+	UNTIL(r, c->checkpointing->over);
+	r->freezer_stuck = false;
+	UNTIL(r, a.done);
+	assert_non_null(strstr(a.err.text, "AGENT_UNAVAILABLE"));
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 0);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
+/* The order is at its end then, and an abort that comes late is about nothing. */
+static void images_that_cannot_be_removed_end_the_dump(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	char images[PATH_MAX], away[PATH_MAX];
+	struct answer a;
+
+	begin_refused_dump(r, c, &a, images);
+	UNTIL(r, c->checkpointing->again == DUMP_AGAIN_PAUSE && !rig_frozen(r, "web"));
+	assert_int_equal(PATH_PRINTF(away, "%s.away", images), 0);
+	assert_int_equal(rename(images, away), 0);
+	UNTIL(r, agent.results);
+	assert_false(agent.ok);
+	assert_int_equal(agent.reason, REASON_STORE_FAILED);
+	assert_int_equal(rig_calls(r, "web", "checkpoint"), 1);
+	assert_int_equal(c->checkpointing->again, DUMP_AGAIN_NEVER);
+	speak(WORKING, AGENT_ORDER_ABORT, "", REASON_NONE);
+	UNTIL(r, c->checkpointing->aborted);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(agent.results, 1);
+	verdict(FAILED, REASON_STORE_FAILED);
 	UNTIL(r, a.done);
 	as_before(r, c, PROCESS_RUNNING);
 	rig_answer_done(&a);
@@ -849,6 +1023,62 @@ static void a_suspend_is_quiet_once_only(void **state)
 	rig_answer_done(&a);
 }
 
+/* --- the store's lock ----------------------------------------------------------------------- */
+
+/* A child as the shim makes them, before it has closed what it got: all of our descriptors. */
+static pid_t child_with_copies(void)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)sleep(1);
+	}
+	return pid;
+}
+
+/* As whoever removes a checkpoint asks. */
+static bool in_use(const char *checkpoint)
+{
+	int fd = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	assert_true(fd >= 0);
+	r = flock(fd, LOCK_EX | LOCK_NB);
+	assert_true(r == 0 || errno == EWOULDBLOCK);
+	(void)close(fd);
+	return r < 0;
+}
+
+static void a_dump_lets_go_of_its_images_at_once(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = gpu_running(r);
+	struct answer a;
+	pid_t child;
+
+	rig_script(r, "web", "checkpoint", "wait\n");
+	begin_checkpoint(r, &a);
+	UNTIL(r, agent.call);
+	c->checkpointing->options.ref = "my-ref";
+	assert_true(order(r, AGENT_ORDER_QUIESCE));
+	begin_order(AGENT_ORDER_DUMP, images_of(r));
+	UNTIL(r, rig_calls(r, "web", "checkpoint"));
+	assert_true(in_use(r->dir));
+	child = child_with_copies();
+	rig_go(r, "web", "checkpoint");
+	UNTIL(r, agent.results);
+	assert_true(agent.ok);
+	assert_false(in_use(r->dir));
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_true(order(r, AGENT_ORDER_THAW));
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	as_before(r, c, PROCESS_RUNNING);
+	rig_answer_done(&a);
+}
+
 /* --- restore -------------------------------------------------------------------------------- */
 
 static void begin_create(struct rig *r, struct answer *a, const char *spec)
@@ -904,6 +1134,26 @@ static void a_container_is_restored(void **state)
 	rig_event(r, 1, "/tasks/start web");
 	assert_int_equal(kill(c->init.pid, SIGKILL), 0);
 	rig_event(r, 2, "/tasks/exit web web 137");
+	rig_answer_done(&a);
+}
+
+static void a_restore_lets_go_of_its_images_at_once(void **state)
+{
+	struct rig *r = *state;
+	struct answer a;
+	pid_t child;
+
+	(void)prepared(r);
+	rig_begin_simple(r, &a, "Start", "web");
+	UNTIL(r, agent.call && !agent.prepare);
+	assert_true(order(r, AGENT_ORDER_RESTORE));
+	assert_true(in_use(r->dir));
+	child = child_with_copies();
+	verdict(OK, REASON_NONE);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	assert_false(in_use(r->dir));
+	assert_int_equal(kill(child, SIGKILL), 0);
 	rig_answer_done(&a);
 }
 
@@ -1080,12 +1330,17 @@ int main(int argc, char **argv)
 		T(a_checkpoint_that_leaves_it_running),
 		T(a_paused_container_is_thawed_and_paused_again),
 		T(an_agent_that_is_not_there_means_no_checkpoint),
+		T(mounts_that_do_not_answer_mean_no_checkpoint),
+		T(mounts_that_cannot_be_looked_at_mean_no_checkpoint),
 		T(an_agent_that_leaves_between_orders),
 		T(an_agent_that_leaves_during_the_dump),
 		T(a_dump_that_fails_is_told_with_its_reason),
 		T(a_dump_that_may_do_better_is_tried_once_more),
 		T(a_dump_is_not_tried_a_third_time),
 		T(nobody_waits_for_another_dump_after_an_abort),
+		T(an_abort_before_criu_is_started_is_not_lost),
+		T(an_agent_that_leaves_before_criu_is_started),
+		T(images_that_cannot_be_removed_end_the_dump),
 		T(a_folder_that_was_not_empty_is_left_alone),
 		T(what_criu_says_of_a_dump_is_told),
 		T(the_log_of_a_dump_is_put_beside_its_images),
@@ -1099,7 +1354,9 @@ int main(int argc, char **argv)
 		T(a_container_that_dies_meanwhile),
 		T(a_container_is_suspended),
 		T(a_suspend_is_quiet_once_only),
+		T(a_dump_lets_go_of_its_images_at_once),
 		T(a_container_is_restored),
+		T(a_restore_lets_go_of_its_images_at_once),
 		T(what_does_not_fit_is_not_created),
 		T(gpu_memory_that_does_not_come_back_ends_the_restore),
 		T(an_agent_that_leaves_ends_the_restore),

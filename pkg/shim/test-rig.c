@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "rpc/pb.h"
+#include "shim/gpu.h"
 #include "shim/service.h"
 
 /*
@@ -175,6 +176,16 @@ static int act(const char *verb, const char *pid_file, int argc, char **argv)
 	return 0;
 }
 
+/* A mount whose file system does not answer is as good as a folder that says so. */
+static int look(const char *bundle)
+{
+	char path[PATH_MAX];
+
+	if (PATH_PRINTF(path, "%s/mounts-hang", bundle) == 0 && access(path, F_OK) == 0)
+		(void)pause();
+	return gpu_look_main(bundle);
+}
+
 int rig_main(int argc, char **argv)
 {
 	const char *verb = NULL, *pid_file = NULL;
@@ -184,6 +195,8 @@ int rig_main(int argc, char **argv)
 	/* The shim starts itself for what blocks. */
 	if (argc > 2 && strcmp(argv[argc - 1], "sync-rootfs") == 0)
 		_exit(0);
+	if (argc > 2 && strcmp(argv[argc - 1], "look-at-mounts") == 0)
+		_exit(look(argv[argc - 2]));
 	if (argc < 3 || strcmp(argv[1], "--root") != 0)
 		return -1;
 	for (int i = 1; i < argc; i++) {
@@ -592,6 +605,11 @@ static enum rpc_code call(struct rig *r, const char *method, const ProtobufCMess
 
 void rig_begin_create(struct rig *r, struct answer *a, const char *id)
 {
+	rig_begin_create_from(r, a, id, "");
+}
+
+void rig_begin_create_from(struct rig *r, struct answer *a, const char *id, const char *images)
+{
 	Task__CreateTaskRequest req = TASK__CREATE_TASK_REQUEST__INIT;
 	_cleanup_buf_ struct buf toml = BUF_NULL, packed = BUF_NULL;
 	char bundle[PATH_MAX];
@@ -612,6 +630,7 @@ void rig_begin_create(struct rig *r, struct answer *a, const char *id)
 	req.id = (char *)id;
 	req.bundle = bundle;
 	req.options = &any;
+	req.checkpoint = (char *)images;
 	rig_begin(r, a, "Create", &req.base);
 }
 

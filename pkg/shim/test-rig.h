@@ -85,6 +85,8 @@ void rig_begin_service(struct rig *r, struct answer *a, const char *service, con
 void rig_begin_until(struct rig *r, struct answer *a, const char *method,
 		     const ProtobufCMessage *msg, nsec_t deadline);
 void rig_begin_create(struct rig *r, struct answer *a, const char *id);
+/* ... of what is in images, a folder; "" = of nothing. */
+void rig_begin_create_from(struct rig *r, struct answer *a, const char *id, const char *images);
 /* ... and waits for its end. Returns its code, RPC_OK on success. */
 enum rpc_code rig_call(struct rig *r, struct answer *a, const char *method,
 		       const ProtobufCMessage *msg);

@@ -668,6 +668,78 @@ static void a_container_whose_bundle_is_gone_is_forgotten(void **state)
 	rig_events_end(r, 7);
 }
 
+/* Nothing runs before its Start. */
+static struct container *in_a_checkpoint(struct rig *r, const char *id)
+{
+	struct container *c;
+	struct answer a;
+
+	(void)rig_bundle(r, id, PLAIN);
+	rig_begin_create_from(r, &a, id, r->dir);
+	UNTIL(r, a.done);
+	assert_int_equal(a.r, 0);
+	rig_answer_done(&a);
+	c = container_find(&r->shim, id, NULL);
+	assert_non_null(c);
+	assert_int_equal(c->init.state, PROCESS_CREATED_CHECKPOINT);
+	return c;
+}
+
+static bool is_watched(const struct container *c)
+{
+	return c->orphan.timer.loop;
+}
+
+/* It has no init whose exit could be seen. */
+static void a_container_in_a_checkpoint_is_forgotten_as_well(void **state)
+{
+	struct rig *r = *state;
+	struct container *web = in_a_checkpoint(r, "web");
+	char away[PATH_MAX];
+	struct answer wait;
+
+	begin_wait(r, &wait, "web", "");
+	rig_event(r, 0, "/tasks/create web");
+	rig_run_for(r, 50 * NSEC_PER_MSEC); /* so that the event is not sent again */
+	clock_advance(16 * NSEC_PER_SEC);
+	rig_run_for(r, 20 * NSEC_PER_MSEC);
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__CREATED); /* the bundle is there */
+	assert_int_equal(PATH_PRINTF(away, "%s.away", web->path), 0);
+	assert_int_equal(rename(web->path, away), 0);
+	clock_advance(31 * NSEC_PER_SEC);
+	UNTIL(r, list_empty(&r->shim.containers));
+	assert_int_equal(rig_simple(r, "State", "web", NULL), RPC_NOT_FOUND);
+	end_wait(r, &wait, 0, false);
+	rig_events_end(r, 1);
+}
+
+/* One that runs is not looked after, and wakes nobody. */
+static void a_restored_container_is_watched_while_it_does_not_run(void **state)
+{
+	struct rig *r = *state;
+	struct container *web = in_a_checkpoint(r, "web"), *db = in_a_checkpoint(r, "db");
+	struct answer start;
+
+	assert_true(is_watched(web));
+	assert_int_equal(rig_start(r, "web", "", NULL), RPC_OK);
+	assert_int_equal(rig_state(r, "web", ""), TASK__STATUS__RUNNING);
+	assert_false(is_watched(web));
+	kill_init(web);
+	UNTIL(r, web->init.exited_at);
+	assert_true(is_watched(web));
+
+	rig_script(r, "db", "restore", "wait\nfail criu failed: no such image\n");
+	assert_true(is_watched(db));
+	rig_begin_simple(r, &start, "Start", "db");
+	UNTIL(r, rig_calls(r, "db", "restore"));
+	assert_false(is_watched(db));
+	rig_go(r, "db", "restore");
+	UNTIL(r, start.done);
+	assert_int_not_equal(start.r, 0);
+	assert_true(is_watched(db));
+	rig_answer_done(&start);
+}
+
 /* ... and that was the only one, or there never was one. */
 static void a_shim_that_nobody_knows_leaves(void **state)
 {
@@ -738,6 +810,8 @@ int main(int argc, char **argv)
 		T(an_exit_that_does_not_come_is_not_waited_for_for_ever),
 		T(calls_that_come_after_a_delete_find_nothing),
 		T(a_container_whose_bundle_is_gone_is_forgotten),
+		T(a_container_in_a_checkpoint_is_forgotten_as_well),
+		T(a_restored_container_is_watched_while_it_does_not_run),
 		T(a_shim_that_nobody_knows_leaves),
 		T(shutdown_waits_for_the_last_container),
 	};

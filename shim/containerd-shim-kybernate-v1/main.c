@@ -16,6 +16,7 @@
 #include "base/path.h"
 #include "shim/args.h"
 #include "shim/bootstrap.h"
+#include "shim/gpu.h"
 #include "shim/shim.h"
 
 #define LISTEN_FD 3
@@ -75,6 +76,8 @@ int main(int argc, char **argv)
 	}
 	if (args.version)
 		return print_version(argv[0]);
+	if (strcmp(args.action, "look-at-mounts") == 0)
+		return gpu_look_main(args.bundle); /* our own helper: its output is the answer */
 	r = args.info ? bootstrap_info(&err) : run(&args, &err);
 	if (r < 0) {
 		(void)fprintf(stderr, "%s: %s\n", argv[0], error_text(&err));

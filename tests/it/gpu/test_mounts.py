@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts that no config.json tells of, as NVIDIA's toolkit makes them: the driver's libraries, its
 firmware, device nodes and sockets, bound one by one by a hook while the container is made."""
+import concurrent.futures
 import hashlib
 import json
 import os
 import pathlib
+import select
 import socket
 import stat
+import struct
 import subprocess
+import sys
 
 import pytest
+
+from kyb import env
+from kyb.wait import until
 
 from .test_restore import criu_logs, refused
 
@@ -291,3 +298,69 @@ def test_foreign_mounts_stay_foreign(gnode, driver):
     assert outcome.reason == "CRIU_DUMP_FAILED", outcome
     assert "proper root mount" in str(outcome), outcome
     gnode.watch(first).goes_on()
+
+
+# A process of its own: one with threads, as gRPC makes them, cannot change its mount namespace.
+MOUNT_STUCK = """import ctypes, os, sys
+pid, place, device = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+data = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+if libc.setns(namespace, 0) or libc.mount(b"stuck", place.encode(), b"fuse", 0, data.encode()):
+    sys.exit(os.strerror(ctypes.get_errno()))
+"""
+
+
+def mount_stuck(pid, place):
+    """Mounts a FUSE file system whose daemon never answers into a container; its device."""
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    subprocess.run([sys.executable, "-c", MOUNT_STUCK, str(pid), place, str(device)],
+                   pass_fds=[device], check=True)
+    return device
+
+
+def read_but_never_answer(device):
+    """Beyond INIT. Whoever waits for a request that was read cannot be killed any more."""
+    def request():
+        assert select.select([device], [], [], env.seconds(10))[0], "nobody asks"
+        return os.read(device, 1 << 17)
+
+    unique = struct.unpack_from("=IIQ", request())[2]
+    os.write(device, struct.pack("=IiQ", 16 + 64, 0, unique) +
+             struct.pack("=IIIIHHII", 7, 31, 0, 0, 1, 1, 4096, 1).ljust(64, b"\0"))
+    request()
+
+
+def lookers(container):
+    """The helpers of a container's shim."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"look-at-mounts" in words and container.id.encode() in words:
+            found.append(entry.parent.name)
+    return found
+
+
+def test_a_file_system_that_does_not_answer(gnode, driver):
+    """As that of a FUSE daemon which is paused with its container: the checkpoint is refused, and
+    the shim serves others meanwhile and afterwards."""
+    gnode.write_shim_config('[timeouts]\nquiesce = "2s"\n')
+    first = gnode.running(edit=driver.edit)
+    (pathlib.Path(f"/proc/{first.pid}/root") / "stuck").mkdir()
+    device = mount_stuck(first.pid, "/stuck")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(gnode.checkpoint, first, leave=True)
+            read_but_never_answer(device)
+            assert first.status == "RUNNING" and not outcome.done()
+            outcome = outcome.result(30)
+        assert "TIMEOUT" in str(outcome) and "mounts could not be looked at" in str(outcome), outcome
+        assert first.status == "RUNNING"
+        gnode.watch(first).goes_on()
+        assert lookers(first), "the helper was to be one that cannot be killed"
+    finally:
+        os.close(device)
+    until(lambda: not lookers(first))
