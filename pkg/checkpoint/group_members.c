@@ -69,7 +69,7 @@ int gpu_group_know(struct gpu_group *g, const struct gpu_member *m)
 	known->pub.ns_pid = m->ns_pid ? m->ns_pid : known->pub.ns_pid;
 	known->pub.vram_bytes = m->vram_bytes;
 	known->pub.devices = m->devices;
-	known->pub.job = m->job;
+	known->pub.job = m->job ? m->job : known->pub.job;
 	known->pub.apart = m->apart;
 	return 0;
 }

@@ -229,6 +229,24 @@ static void another_process_of_its_number(void **state)
 	assert_int_equal(gpu_group_member(b->group, 1)->job, 1);
 }
 
+/* What a journal says of a job counts; what it says nothing of is looked up. */
+static void as_it_was_written_down(void **state)
+{
+	struct bed *b = *state;
+	struct gpu_member m = { .job = 3, .apart = true };
+
+	m.pid = start(b, make(b, "file", "x"));
+	m.start_time = b->start;
+	assert_int_equal(gpu_group_know(b->group, &m), 0);
+	assert_int_equal(gpu_group_member(b->group, 0)->job, 3);
+	assert_true(gpu_group_member(b->group, 0)->apart);
+	m.pid = start(b, in(b, "file"));
+	m.start_time = b->start;
+	m.job = 0;
+	assert_int_equal(gpu_group_know(b->group, &m), 0);
+	assert_int_equal(gpu_group_member(b->group, 1)->job, 1);
+}
+
 static void member(struct bed *b, const char *name)
 {
 	pid_t pid = start(b, name);
@@ -302,6 +320,7 @@ int main(void)
 		T(a_descriptor),
 		T(nobody_is_waited_for),
 		T(another_process_of_its_number),
+		T(as_it_was_written_down),
 		T(all_together_have_a_limit),
 		T(there_and_back),
 	};
