@@ -5,8 +5,8 @@
 Speaks as much of the OCI distribution API as a pull needs, on localhost, where clients take plain
 HTTP. Every repository holds one image: static busybox, with the users and the command that the
 tests expect of the repository of that name (_SPECIAL, _FILES); all tags of it are the same, but for
-those that stand there. SLEEP is a static program that is sleep and pause (programs/sleep.c). It ends
-when its standard input does.
+those that stand there. SLEEP is a static program that is sleep, pause and nnp (programs/sleep.c). It
+ends when its standard input does.
 """
 import hashlib
 import http.server
@@ -47,18 +47,29 @@ for folder in /proc/[0-9]*; do
     case $name in *"$1"*) echo "${folder#/proc/}" ;; esac
 done
 """
-_WEB = ["httpd", "-f", "-h", "/www", "-p"]
+# A process of that name, which says its number and that it is the master.
+_NGINX = """#!/bin/sh
+mkdir -p /var/run
+echo $$ >/var/run/nginx.pid
+trap 'kill $!; exit' INT QUIT TERM
+httpd -f -h /www -p "$1" &
+wait
+"""
+_IPCS = """#!/bin/sh
+exec cat /proc/sysvipc/shm
+"""
 _SPECIAL = {  # the end of a repository's name, or it and a tag: what its image's config says
     "test-image-user-uid": {"User": "1002"},
     "test-image-user-username": {"User": "www-data"},
     "test-image-user-uid-group": {"User": "1003:users"},
     "test-image-user-username-group": {"User": "www-data:users"},
     "test-image-predefined-group": {"User": "1000"},
-    "nginx": {"Cmd": [*_WEB, "80"]},
-    "httpd": {"Cmd": [*_WEB, "80"]},
-    "hostnet-nginx-amd64": {"Cmd": [*_WEB, "12003"]},
-    "hostnet-nginx-arm64": {"Cmd": [*_WEB, "12003"]},
+    "nginx": {"Cmd": ["nginx", "80", "master process"]},
+    "httpd": {"Cmd": ["nginx", "80", "master process"]},
+    "hostnet-nginx-amd64": {"Cmd": ["nginx", "12003", "master process"]},
+    "hostnet-nginx-arm64": {"Cmd": ["nginx", "12003", "master process"]},
     "pause": {"Entrypoint": ["/pause"], "Cmd": None},
+    "nonewprivs": {"User": "1000", "Cmd": ["/nnp"]},
     "resource-consumer": {"Cmd": ["sleep", "1000000"]},
     "volume-copy-up": {"Volumes": {"/test_dir": {}, "C:/weird_test_dir": {},
                                    "/:colon_prefixed": {}}},
@@ -72,6 +83,8 @@ dd if=/dev/zero bs=101M count=1 2>/dev/null | sleep 30
 _FILES = {  # files of its own: name: (content, mode)
     "busybox": {"etc/group": (_GROUP + "wheel:x:10:root\n", 0o644)},
     "resource-consumer": {"bin/stress": (_STRESS, 0o755)},
+    "volume-ownership": {"bin/bash": ('#!/bin/sh\nexec sh "$@"\n', 0o755),
+                         "usr/bin/passwd": ("", 0o4755)},
     "volume-copy-up": {"C:/weird_test_dir/weird_test_file": ("test_content\n", 0o644),
                        ":colon_prefixed/colon_prefixed_file": ("test_content\n", 0o644)},
 }
@@ -104,12 +117,15 @@ def _base_layer(sleep):
             _file(archive, "bin/busybox", program.read(), 0o755)
         for applet in applets.stdout.split():
             if applet not in ("busybox", "sleep"):
+                # Not symbolic links: a test masks the path of one, and means no other.
                 info = tarfile.TarInfo(f"bin/{applet}")
-                info.type, info.linkname = tarfile.SYMTYPE, "busybox"
+                info.type, info.linkname, info.mode = tarfile.LNKTYPE, "bin/busybox", 0o755
                 archive.addfile(info)
         _file(archive, "bin/sleep", sleep, 0o755)
-        if "pgrep" not in applets.stdout.split():
-            _file(archive, "bin/pgrep", _PGREP.encode(), 0o755)
+        _file(archive, "bin/nginx", _NGINX.encode(), 0o755)
+        for applet, script in (("ipcs", _IPCS), ("pgrep", _PGREP)):
+            if applet not in applets.stdout.split():
+                _file(archive, f"bin/{applet}", script.encode(), 0o755)
         _file(archive, "etc/passwd", _PASSWD.encode())
         _file(archive, "etc/group", _GROUP.encode())
         _file(archive, "www/index.html", b"<html>Welcome: it works!</html>\n")
@@ -125,6 +141,8 @@ def _mark_layer(text, sleep):
         _file(archive, "etc/image", text.encode())
         if text.endswith("/pause"):
             _file(archive, "pause", sleep, 0o755)
+        if text.endswith("/nonewprivs"):
+            _file(archive, "nnp", sleep, 0o4755)
         for name, (data, mode) in _FILES.get(text.rpartition("/")[2], {}).items():
             _file(archive, name, data.encode(), mode)
         if text.endswith("volume-ownership"):
