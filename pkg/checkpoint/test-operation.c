@@ -600,7 +600,7 @@ static void what_is_refused_touches_nothing(void **state)
 {
 	static const char *const seats[] = { "0", "1" }, *const devices[] = { "/dev/nvidia0" };
 	static const char *const others[] = { "/dev/nvidia1" };
-	static const char *const gpus[] = { "GPU-a" }, *const visible[] = { "all", "gpu-a", "GPU-b" };
+	static const char *const gpus[] = { "GPU-abc" }, *const visible[] = { "all", "gpu-a", "GPU-b" };
 	static const struct seat_group group = { .name = "g0", .seats = seats, .n_seats = 2,
 						 .device_paths = devices, .n_device_paths = 1,
 						 .gpu_uuids = gpus, .n_gpu_uuids = 1 };
