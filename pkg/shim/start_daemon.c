@@ -28,7 +28,7 @@
 struct start {
 	const struct args *args;
 	struct bootstrap input;
-	char group[ID_MAX + 1];
+	char group[PATH_MAX]; /* a label may be any text: it goes into a hash, not into a path */
 	char path[SOCKET_PATH_MAX + 1]; /* of the socket */
 	char address[SOCKET_PATH_MAX + 16];
 	int listen_fd;

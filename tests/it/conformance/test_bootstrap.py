@@ -346,6 +346,15 @@ def test_group_shares_a_shim(world, annotation):
     assert (second.bundle / "address").read_text() == first.address
 
 
+@pytest.mark.parametrize("group", ["g" * 300, "team a/pod #1", "../up/./side"],
+                         ids=["long", "any-text", "uncleaned"])
+def test_group_may_be_any_text(world, group):
+    """Nobody has to have made an identifier of a label; it only goes into the socket's name."""
+    container = world.container(group=group)
+    assert container.address == "unix://" + starter.socket_path(world.grpc, world.namespace, group)
+    container.run()
+
+
 def test_group_socket_is_removed(world):
     container = world.container(group="pod")
     container.shutdown()
