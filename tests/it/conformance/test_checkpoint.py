@@ -7,6 +7,7 @@ runc repo, libcontainer/criu_linux.go; crun repo, src/{checkpoint,restore}.c.
 import json
 import os
 import shutil
+import signal
 import time
 
 import pytest
@@ -273,6 +274,58 @@ def test_deadline_during_a_dump(world):
         pass
     until(lambda: container.status == "RUNNING")
     before = count(container)
+    until(lambda: count(container) > before)
+    container.checkpoint(image(world, "again"), options())
+
+
+def stopped_criu(container, images, dumping):
+    """CRIU's pid, stopped while it writes the memory of the processes; None: it was quicker."""
+    shim = container.shim_pid()
+    while not any(images.glob("pages-*.img")):  # no pause: a few ms are all there is
+        if dumping.done():
+            return None
+    found = [pid for pid in procs.descendants(shim) if "swrk" in procs.command(pid)]
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    return found[0] if found and not dumping.done() else None
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("state", ["RUNNING", "PAUSED"])
+def test_deadline_while_criu_works(world, state):
+    """CRIU holds the processes, and has thawed what was paused. When it is ended for the deadline
+    the container is what it was: a paused one that runs could never be resumed."""
+    container = world.running(["sh", "-c", "probe hog 150 & probe count /tmp/n"], io="pipes")
+    container.io.out.wait_for("done")  # so much takes CRIU a while
+    until(lambda: count(container) > 3)
+    if state == "PAUSED":
+        container.pause()
+    for attempt in range(10):
+        folder = image(world, f"image{attempt}")
+        dumping = container.task.send("Checkpoint", timeout=env.seconds(1), id=container.id,
+                                      path=str(folder), options=options())
+        criu = stopped_criu(container, folder, dumping)
+        if criu:
+            break
+        ttrpc.answer(dumping, 60)
+    else:
+        pytest.fail("CRIU was never caught at work")
+    try:
+        with pytest.raises(ttrpc.Error):
+            ttrpc.answer(dumping, 60)
+    finally:
+        try:
+            os.kill(criu, signal.SIGCONT)  # containerd's shim leaves it to end by itself
+        except ProcessLookupError:
+            pass
+    until(lambda: not procs.alive(criu))
+    until(lambda: container.status == state and cgroups.frozen(container.pid) == (
+        state == "PAUSED"))
+    before = count(container)
+    if state == "PAUSED":
+        time.sleep(0.1)  # in which it would count on
+        assert count(container) == before
+        container.resume()
     until(lambda: count(container) > before)
     container.checkpoint(image(world, "again"), options())
 
