@@ -392,9 +392,17 @@ static void restore_look(struct gpu_group *g)
 		group_pass(g, GPU_OP_STATE, group_living, restore_verify);
 }
 
+static void restore_all(struct gpu_group *g)
+{
+	if (group_failed(g))
+		group_finish(g);
+	else
+		group_pass(g, GPU_OP_RESTORE, group_living, restore_look);
+}
+
 static void restore_begin(struct gpu_group *g)
 {
-	group_pass(g, GPU_OP_RESTORE, group_living, restore_look);
+	group_room(g, restore_all);
 }
 
 void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,

@@ -96,7 +96,11 @@ void gpu_group_lock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, v
 /* Moves the GPU memory of all into host memory; then all are CHECKPOINTED and no further CUDA
  * process has appeared. After a failure follow with gpu_group_recover(). */
 void gpu_group_save(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
-/* The way back: all CHECKPOINTED -> LOCKED. pairs as in gpu_worker_restore(), borrowed. */
+/*
+ * The way back: all CHECKPOINTED -> LOCKED. pairs as in gpu_worker_restore(), borrowed. The driver's
+ * first out-of-memory is final for a process; so where NVML says, now, that a GPU has no room for
+ * what was saved, the driver is not asked (VRAM_SHORT). The same in a recovery, which looks again.
+ */
 void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,
 		       nsec_t deadline, gpu_group_done done, void *data);
 /* All LOCKED -> RUNNING. */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which processes a group has, and what GPU memory they hold. What is done to them: group.c. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "checkpoint/group-private.h"
 #include "checkpoint/jobfile.h"
+#include "gpu/uuid.h"
 #include "proc/procfs.h"
 
 /* --- members -------------------------------------------------------------------------------- */
@@ -275,5 +278,60 @@ void group_measure(struct gpu_group *g, void (*next)(struct gpu_group *g))
 	g->next = NULL;
 	g->pending++;
 	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
+	group_then(g, next);
+}
+
+static const struct gpu_device *device_now(const struct gpu_group *g, uint32_t device)
+{
+	const struct cuda_uuid *uuid = &g->memory.devices[device].uuid;
+
+	for (uint32_t i = 0; i < g->now.n_devices; i++)
+		if (memcmp(&g->now.devices[i].uuid, uuid, sizeof(*uuid)) == 0)
+			return &g->now.devices[i];
+	return NULL;
+}
+
+/* What is known, shared out evenly over the GPUs of a process. */
+static uint64_t saved_of(const struct gpu_group *g, uint32_t device)
+{
+	const struct member *m;
+	uint64_t sum = 0;
+
+	list_for_each(m, &g->members, node)
+		if (group_checkpointed(&m->pub) && (m->pub.devices & (1U << device)) &&
+		    m->pub.vram_bytes != GPU_BYTES_UNKNOWN)
+			sum += m->pub.vram_bytes / (uint64_t)__builtin_popcount(m->pub.devices);
+	return sum;
+}
+
+static void room_known(struct gpu_call *call)
+{
+	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
+	struct error err = ERROR_NULL;
+
+	for (uint32_t i = 0; call->result == 0 && i < g->memory.n_devices; i++) {
+		const struct gpu_device *dev = device_now(g, i);
+		uint64_t need = saved_of(g, i);
+		char uuid[GPU_UUID_TEXT_MAX];
+
+		if (!dev || dev->free == GPU_BYTES_UNKNOWN || need <= dev->free)
+			continue;
+		(void)error_reason(&err, REASON_VRAM_SHORT, -ENOMEM,
+				   "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
+				   " MiB are needed to bring it back",
+				   gpu_uuid_format(&dev->uuid, uuid), dev->free >> 20, need >> 20);
+		group_note(g, &err);
+	}
+	group_one_less(g);
+}
+
+void group_room(struct gpu_group *g, void (*next)(struct gpu_group *g))
+{
+	g->next = NULL;
+	/* Other GPUs than before: whoever chose them has looked at them. */
+	if (g->memory.n_devices && !g->n_pairs) {
+		g->pending++;
+		gpu_worker_memory(g->worker, &g->memory_call, &g->now, g->deadline, room_known);
+	}
 	group_then(g, next);
 }
