@@ -27,7 +27,10 @@ QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs
          ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
          ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
          ("suspend", "vram_save", "clock_jumps"), ("leave", "vram_save", "oom_kill"),
-         ("leave", "criu", "oom_kill"))
+         ("leave", "criu", "oom_kill"), ("leave", "runtime", "gpu_taken"),
+         ("leave", "vram_save", "container_exits"), ("leave", "vram_save", "lies"),
+         ("restore", "vram_restore", "lies"), ("resume", "vram_restore", "lies"),
+         ("stop", "vram_save", "lies"))
 
 
 class Row:
@@ -85,6 +88,21 @@ def memory_rows():
         ("stop", "criu")) for fault in ("oom_kill", "oom_of_another")]
 
 
+def liar_rows():
+    """The driver says that something was done which was not, once or whenever it is asked."""
+    calls = {"leave": ("lock", "vram_save", "vram_restore", "unlock"), "exit": ("lock", "vram_save"),
+             "restore": ("vram_restore", "unlock"), "suspend": ("lock", "vram_save"),
+             "resume": ("vram_restore", "unlock"), "stop": ("lock", "vram_save")}
+    return [(what, phase, fault) for what, some in calls.items() for phase in some
+            for fault in ("lies", "lies_once")]
+
+
+def exit_rows():
+    """The container ends by itself; while CRIU works it stands still, and ends afterwards."""
+    return [("leave", phase, "container_exits") for phase in (
+        "quiesce", "lock", "vram_save", "runtime", "criu", "vram_restore", "unlock", "seal")]
+
+
 def rows():
     everywhere = ("nothing", "agent_killed", "agent_restarted", "agent_stopped", "worker_killed",
                   "worker_stopped", "shim_killed", "both_killed", "container_killed", "client_gone")
@@ -115,7 +133,9 @@ def rows():
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows()
+    found += [("leave", phase, "gpu_taken") for phase in ("runtime", "criu")]
+    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows() + liar_rows() + \
+        exit_rows()
     return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
                 one in QUICK)
             for one in found]
@@ -163,6 +183,9 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     args = [*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else COUNTER
     if row.fault in ("dump_fails_once", "dump_fails_twice"):
         args = ["sh", "-c", f"probe inflight /var/ready /var/go & exec {' '.join(args)}"]
+    if row.fault == "container_exits":
+        args = ["sh", "-c", f"{' '.join(args)} & until [ -e /var/go ]; do sleep 0.1; done; exit 7"]
+    stage.lies = row.fault in ("lies", "lies_once")
     stage.prepare(args, **more)
     if row.fault == "new_process":
         stage.more.append(stage.late_process())
@@ -177,6 +200,8 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     result[3] = time.monotonic() - stage.mended
     if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):
         assert not stage.error
+    if row.fault == "lies":  # a success would be none
+        assert stage.error or row.what == "stop" and "SIGTERM" in result[4]
     if stage.error and not stage.killed:  # "cannot pause a stopped process": containerd's words
         assert stage.reason(), f"an error without a reason: {stage.error}"
     until(lambda: not stage.leftovers(), 5, "nothing is left over")
