@@ -36,6 +36,8 @@ struct gpu_group {
 	struct list candidates;
 	struct gpu_memory memory; /* before the save */
 	struct gpu_memory now;    /* before a restore */
+	struct list *returning;   /* groups whose restore is under way; NULL = there are no others */
+	struct list returning_node;
 	struct gpu_call memory_call;
 	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
 	uint32_t n_pairs;

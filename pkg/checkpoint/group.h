@@ -60,6 +60,9 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 		  gpu_group_lister list, void *data);
 /* From now on processes are listed so. Not while a call is under way. */
 void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data);
+/* Groups that share GPUs: between the look and the end of its restore each counts as taken, for the
+ * others in the list, what one is bringing back. Borrowed, outlives the group. */
+void gpu_group_share(struct gpu_group *g, struct list *returning);
 /* Calls under way are forgotten, done() is not called. NULL is fine. */
 void gpu_group_free(struct gpu_group *g);
 
