@@ -86,6 +86,7 @@ class Stage:
         self.shim = None         # its pid
         self.mended = None       # when the last thing was put right
         self.more = []           # further workloads
+        self.late = False        # there is to be one that becomes a CUDA process when it is told to
         self.shim_dead = False
         self.killed = False      # the container, on purpose
         self.exit_status = 137   # its, then

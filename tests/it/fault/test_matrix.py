@@ -53,6 +53,7 @@ def pause_rows(everywhere):
     found += [("resume", phase, fault) for phase in ("thaw", "vram_restore", "unlock")
               for fault in everywhere]
     found += [("resume", phase, "hangs") for phase in ("vram_restore", "unlock")]
+    found += [("resume", phase, "new_process") for phase in ("vram_restore", "unlock")]
     found += [(what, phase, fault) for what, phase in (
         ("suspend", "lock"), ("suspend", "vram_save"), ("resume", "vram_restore"),
         ("resume", "unlock")) for fault in ("containerd_killed", "containerd_restarted")]
@@ -120,7 +121,7 @@ def rows():
               ("leave", "criu", "criu_killed")]
     found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
               for fault in ("dump_fails_once", "dump_fails_twice")]
-    found += [("leave", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    found += [("leave", phase, "new_process") for phase in (*dump, "vram_restore", "unlock", "seal")]
     found += [("exit", phase, "new_process") for phase in ("lock", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")
@@ -129,7 +130,8 @@ def rows():
     found += [("restore", phase, fault) for phase in ("verify", "runtime", "criu", "vram_restore",
                                                       "unlock")
               for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
-                            "worker_killed", "shim_killed", "container_killed", "client_gone")]
+                            "worker_killed", "worker_stopped", "shim_killed", "both_killed",
+                            "container_killed", "client_gone")]
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
@@ -186,8 +188,9 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     if row.fault == "container_exits":
         args = ["sh", "-c", f"{' '.join(args)} & until [ -e /var/go ]; do sleep 0.1; done; exit 7"]
     stage.lies = row.fault in ("lies", "lies_once")
+    stage.late = row.fault == "new_process"
     stage.prepare(args, **more)
-    if row.fault == "new_process":
+    if stage.late and not stage.more:
         stage.more.append(stage.late_process())
     stage.at(row.phase)
     stage.strike(row.fault)
