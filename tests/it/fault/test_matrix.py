@@ -91,9 +91,10 @@ def memory_rows():
 
 def liar_rows():
     """The driver says that something was done which was not, once or whenever it is asked."""
-    calls = {"leave": ("lock", "vram_save", "vram_restore", "unlock"), "exit": ("lock", "vram_save"),
-             "restore": ("vram_restore", "unlock"), "suspend": ("lock", "vram_save"),
-             "resume": ("vram_restore", "unlock"), "stop": ("lock", "vram_save")}
+    calls = {"leave": ("lock", "vram_save", "vram_restore", "unlock"),
+             "exit": ("lock", "vram_save"), "restore": ("vram_restore", "unlock"),
+             "suspend": ("lock", "vram_save"), "resume": ("vram_restore", "unlock"),
+             "stop": ("lock", "vram_save")}
     return [(what, phase, fault) for what, some in calls.items() for phase in some
             for fault in ("lies", "lies_once")]
 
@@ -121,7 +122,8 @@ def rows():
               ("leave", "criu", "criu_killed")]
     found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
               for fault in ("dump_fails_once", "dump_fails_twice")]
-    found += [("leave", phase, "new_process") for phase in (*dump, "vram_restore", "unlock", "seal")]
+    found += [("leave", phase, "new_process")
+              for phase in (*dump, "vram_restore", "unlock", "seal")]
     found += [("exit", phase, "new_process") for phase in ("lock", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")

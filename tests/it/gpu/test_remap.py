@@ -133,8 +133,8 @@ def test_two_gpus_in_their_places(gnode):
 
 
 def test_one_of_two_moves(gnode, start_agent):
-    """The driver wants to be told of all, also of the one that stays: else it refuses, as a real one
-    was seen to do. On the node the one that stays has another number."""
+    """The driver wants to be told of all, also of the one that stays: else it refuses, as a real
+    one was seen to do. On the node the one that stays has another number."""
     dumped_on_both(gnode)
     gnode.agent.stop()
     stays, new = gnode.gpu.uuid(1), "GPU-0f0f0f0f-1111-2222-3333-444444444444"
