@@ -52,7 +52,7 @@ def exhaust(pid, score, over):
         limit.write_text(str(used + (8 << 20)), encoding="ascii")
         child.stdin.write(b"\n")
         child.stdin.flush()
-        until(lambda: over(child), 20, "an out-of-memory kill")
+        until(lambda: over(child), 60, "an out-of-memory kill")
     with contextlib.suppress(FileNotFoundError):  # the container has ended, and its group
         limit.write_text(before, encoding="ascii")
 
