@@ -5,8 +5,8 @@
 Speaks as much of the OCI distribution API as a pull needs, on localhost, where clients take plain
 HTTP. Every repository holds one image: static busybox, with the users and the command that the
 tests expect of the repository of that name (_SPECIAL, _FILES); all tags of it are the same, but for
-those that stand there. SLEEP is a static program that is sleep, pause and nnp (programs/sleep.c). It
-ends when its standard input does.
+those that stand there. SLEEP is a static program that is sleep, pause and nnp (programs/sleep.c).
+It ends when its standard input does.
 """
 import hashlib
 import http.server
@@ -47,10 +47,11 @@ for folder in /proc/[0-9]*; do
     case $name in *"$1"*) echo "${folder#/proc/}" ;; esac
 done
 """
-# A process of that name, which says its number and that it is the master.
+# A process of that name, which says its number and its part, and opens its stderr anew.
 _NGINX = """#!/bin/sh
 mkdir -p /var/run
 echo $$ >/var/run/nginx.pid
+echo 'start worker processes' >/proc/self/fd/2
 trap 'kill $!; exit' INT QUIT TERM
 httpd -f -h /www -p "$1" &
 wait
