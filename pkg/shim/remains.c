@@ -104,7 +104,7 @@ static void look(struct timer *t)
 		return;
 	}
 	if (living || r < 0)
-		log_warning("the cgroup of a failed restore stays", F_STR("container", m->rt->id),
+		log_warning("the cgroup stays", F_STR("container", m->rt->id),
 			    F_STR("err", living ? "processes do not die" : strerror(-r)));
 	end(m);
 }

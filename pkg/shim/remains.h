@@ -10,7 +10,8 @@
  *	  os.RemoveAll): through that mount it would empty the root file system.
  *	- CRIU's view of the cgroups, mounted in its work folder (.criu.cgyard.XXXXXX)
  *
- * So this goes first, the runtime's delete afterwards.
+ * So this goes first, the runtime's delete afterwards. A delete that fails may leave the cgroup: then
+ * this is asked again.
  */
 #ifndef KYB_SHIM_REMAINS_H
 #define KYB_SHIM_REMAINS_H
