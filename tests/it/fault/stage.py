@@ -230,11 +230,12 @@ class Stage:
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
         # Below the shim: a look at all of /proc can take longer than CRIU does.
-        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
+        return [pid for pid in procs.descendants(self.shim) if procs.is_criu(pid)]
 
     def criu_processes(self):
-        return [pid for pid in processes(["criu", "swrk"])
-                if str(self.dir).encode() in self._environ(pid)]
+        return [pid for pid in procs.pids() if procs.is_criu(pid)
+                and (str(self.dir) in " ".join(procs.command(pid))
+                     or str(self.dir).encode() in self._environ(pid))]
 
     @staticmethod
     def _environ(pid):
