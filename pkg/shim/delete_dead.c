@@ -42,7 +42,7 @@ struct cleanup {
 	struct runtime rt;
 	struct cgroup_host cgroups;
 	struct remains remains;
-	const char *work_path, *cgroups_path; /* see remains_clear() */
+	const char *cgroups_path; /* of the spec, or NULL */
 };
 
 static void caught(struct signals *s, int signo)
@@ -56,22 +56,14 @@ static void ended(struct remains *m)
 	loop_stop(container_of(m, struct cleanup, remains)->loop);
 }
 
-/*
- * runc forgets a container even if its cgroup is still busy with the processes that it killed, and
- * with cgroup v2 it tries but once (1.1, state_linux.go: destroy): nobody else would come for that.
- */
 static void deleted(void *data, int r, const struct error *err, struct bytes output)
 {
 	struct cleanup *cl = data;
 
 	(void)output;
-	if (r == 0) {
-		ended(&cl->remains);
-		return;
-	}
-	log_warning("failed to remove the container", F_ERR(err));
-	remains_clear(&cl->remains, cl->loop, &cl->rt, cl->work_path, &cl->cgroups,
-		      cl->cgroups_path, ended);
+	if (r < 0)
+		log_warning("failed to remove the container", F_ERR(err));
+	remains_await_cgroup(&cl->remains, &cl->cgroups, cl->cgroups_path, ended);
 }
 
 static void cleared(struct remains *m)
@@ -119,7 +111,6 @@ static int remove_container(const struct args *args, const char *bundle, const c
 		r = cgroup_host_open(&cl.cgroups, cgroup_mode_at(CGROUP_ROOT), CGROUP_ROOT, "/proc",
 				     err);
 	if (r == 0) {
-		cl.work_path = work_path;
 		cl.cgroups_path = cgroups_path;
 		remains_clear(&cl.remains, cl.loop, &cl.rt, work_path, &cl.cgroups, cgroups_path,
 			      cleared);
