@@ -42,13 +42,18 @@ struct cleanup {
 	struct runtime rt;
 	struct cgroup_host cgroups;
 	struct remains remains;
-	bool done;
+	const char *cgroups_path; /* of the spec, or NULL */
 };
 
 static void caught(struct signals *s, int signo)
 {
 	if (signo == SIGCHLD) /* SIGTERM and SIGINT are ignored: half a cleanup helps nobody */
 		reaper_sweep(&container_of(s, struct cleanup, signals)->reaper);
+}
+
+static void ended(struct remains *m)
+{
+	loop_stop(container_of(m, struct cleanup, remains)->loop);
 }
 
 static void deleted(void *data, int r, const struct error *err, struct bytes output)
@@ -58,8 +63,7 @@ static void deleted(void *data, int r, const struct error *err, struct bytes out
 	(void)output;
 	if (r < 0)
 		log_warning("failed to remove the container", F_ERR(err));
-	cl->done = true;
-	loop_stop(cl->loop);
+	remains_await_cgroup(&cl->remains, &cl->cgroups, cl->cgroups_path, ended);
 }
 
 static void cleared(struct remains *m)
@@ -76,7 +80,7 @@ static void overdue(struct timer *t)
 {
 	struct cleanup *cl = container_of(t, struct cleanup, limit);
 
-	log_warning("the OCI runtime did not remove the container in time");
+	log_warning("the container was not removed in time");
 	loop_stop(cl->loop);
 }
 
@@ -107,6 +111,7 @@ static int remove_container(const struct args *args, const char *bundle, const c
 		r = cgroup_host_open(&cl.cgroups, cgroup_mode_at(CGROUP_ROOT), CGROUP_ROOT, "/proc",
 				     err);
 	if (r == 0) {
+		cl.cgroups_path = cgroups_path;
 		remains_clear(&cl.remains, cl.loop, &cl.rt, work_path, &cl.cgroups, cgroups_path,
 			      cleared);
 		timer_set(cl.loop, &cl.limit, time_now() + RUNTIME_MAX, overdue);

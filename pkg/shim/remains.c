@@ -16,6 +16,7 @@
 #include "base/path.h"
 
 #define TIME_MAX   (10 * NSEC_PER_SEC) /* for killed processes to die */
+#define LEAVE_MAX  (2 * NSEC_PER_SEC)  /* for those whom the runtime has killed to leave */
 #define YARDS_MAX  8
 #define LOOK_AGAIN (20 * NSEC_PER_MSEC)
 
@@ -96,7 +97,7 @@ static void end(struct remains *m)
 static void look(struct timer *t)
 {
 	struct remains *m = container_of(t, struct remains, again);
-	bool living = m->cgroup.host && kill_all(m);
+	bool living = m->cgroup.host && m->kill && kill_all(m);
 	int r = m->cgroup.host && !living ? cgroup_remove(&m->cgroup) : 0;
 
 	if ((living || r == -EBUSY) && time_now() < m->until) {
@@ -104,9 +105,17 @@ static void look(struct timer *t)
 		return;
 	}
 	if (living || r < 0)
-		log_warning("the cgroup of a failed restore stays", F_STR("container", m->rt->id),
+		log_warning("the cgroup stays", F_STR("container", m->rt->id),
 			    F_STR("err", living ? "processes do not die" : strerror(-r)));
 	end(m);
+}
+
+/* systemd removes its scopes by itself. */
+static void open_cgroup(struct remains *m, const struct cgroup_host *host, const char *cgroups_path)
+{
+	if (cgroups_path && cgroups_path[0] == '/' &&
+	    cgroup_open_path(&m->cgroup, host, cgroups_path, NULL) < 0)
+		m->cgroup = (struct cgroup){ 0 };
 }
 
 void remains_clear(struct remains *m, struct loop *loop, const struct runtime *rt,
@@ -116,12 +125,21 @@ void remains_clear(struct remains *m, struct loop *loop, const struct runtime *r
 	*m = (struct remains){ .loop = loop,
 			       .rt = rt,
 			       .until = time_now() + TIME_MAX,
+			       .kill = true,
 			       .done = done };
 	unmount(m);
 	remove_yards(work_path);
-	/* systemd removes its scopes by itself. */
-	if (!known_to_runtime(rt) && cgroups_path && cgroups_path[0] == '/' &&
-	    cgroup_open_path(&m->cgroup, host, cgroups_path, NULL) < 0)
-		m->cgroup = (struct cgroup){ 0 };
+	if (!known_to_runtime(rt))
+		open_cgroup(m, host, cgroups_path);
 	timer_set(loop, &m->again, time_now(), look);
+}
+
+void remains_await_cgroup(struct remains *m, const struct cgroup_host *host,
+			  const char *cgroups_path, void (*done)(struct remains *m))
+{
+	m->until = time_now() + LEAVE_MAX;
+	m->kill = false;
+	m->done = done;
+	open_cgroup(m, host, cgroups_path);
+	timer_set(m->loop, &m->again, time_now(), look);
 }

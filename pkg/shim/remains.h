@@ -10,7 +10,8 @@
  *	  os.RemoveAll): through that mount it would empty the root file system.
  *	- CRIU's view of the cgroups, mounted in its work folder (.criu.cgyard.XXXXXX)
  *
- * So this goes first, the runtime's delete afterwards.
+ * So this goes first, the runtime's delete afterwards. That may leave the cgroup, too: see
+ * remains_await_cgroup().
  */
 #ifndef KYB_SHIM_REMAINS_H
 #define KYB_SHIM_REMAINS_H
@@ -25,6 +26,7 @@ struct remains {
 	struct cgroup cgroup;
 	struct timer again;
 	nsec_t until;
+	bool kill; /* who is still in the cgroup */
 	void (*done)(struct remains *m);
 };
 
@@ -35,5 +37,14 @@ struct remains {
 void remains_clear(struct remains *m, struct loop *loop, const struct runtime *rt,
 		   const char *work_path, const struct cgroup_host *host, const char *cgroups_path,
 		   void (*done)(struct remains *m));
+
+/*
+ * Removes the cgroup as soon as those whom the runtime has killed have left it. runc 1.1 tries that
+ * but once with cgroup v2, says so only in its log if it was too early, and forgets the container
+ * (delete.go, destroy()): nobody else would come for it. Kills nobody, for a cgroup that still has
+ * living members may be that of other containers as well. m: of a call that is done.
+ */
+void remains_await_cgroup(struct remains *m, const struct cgroup_host *host,
+			  const char *cgroups_path, void (*done)(struct remains *m));
 
 #endif

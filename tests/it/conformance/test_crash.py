@@ -157,6 +157,21 @@ def test_delete_uses_the_runtime_of_the_bundle(world):
     assert argv[argv.index("--root") + 1] == str(world.dir / "r" / world.namespace)
 
 
+@pytest.mark.machine
+@pytest.mark.skipif(env.DRIVER == "systemd", reason="systemd removes its scopes by itself")
+def test_delete_when_the_runtime_leaves_the_cgroup(world):
+    """As runc does that finds it busy with processes it has just killed: it fails, and knows the
+    container no more."""
+    container, fake = world.faked()
+    container.run()
+    folders = " ".join(str(folder) for folder in cgroups.folders_of(container.pid)
+                       if container.id in folder.name)
+    fake.after("delete", f"mkdir -p {folders}\necho busy >&2\nstatus=1")
+    crash(container)
+    answer(container.delete_program())
+    clean(container)
+
+
 def test_delete_without_a_working_runtime(world):
     """It says so, and does the rest."""
     container, fake = world.faked()

@@ -63,8 +63,9 @@ def environment(**more):
 def _version_of(*argv):
     out = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False,
                          timeout=seconds(60))
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", out.stdout + out.stderr)
-    return tuple(int(n) for n in found.groups()) if found else (0, 0, 0)
+    # The first is the program's: more follow, of the OCI spec, of Go. crun says 1.21, not 1.21.0.
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", out.stdout + out.stderr)
+    return tuple(int(n or 0) for n in found.groups()) if found else (0, 0, 0)
 
 
 @functools.lru_cache(None)

@@ -90,6 +90,8 @@ class Node:
             options = f"SystemdCgroup = {str(env.DRIVER == 'systemd').lower()}\n"
             if env.RUNTIME != "runc":
                 options += f'BinaryName = "{env.which(env.RUNTIME)}"\n'
+            if env.containerd_version() < (1, 7) and not self.kind.typed_options:
+                options = f'ConfigPath = "{self.options_file()}"\n'  # all that 1.6 passes on
             text += _CRI.format(
                 dir=self.dir, pause=image.PAUSE, handler=self.handler, runtime=self.kind.runtime,
                 runtime_path=f'runtime_path = "{self.kind.binary}"' if self.kind.by_path else "",
