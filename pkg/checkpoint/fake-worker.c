@@ -224,6 +224,7 @@ void __wrap_gpu_call_forget(struct gpu_call *call);
 int WRAP(usable)(const struct gpu_worker *w, struct error *err);
 const struct gpu_hello *WRAP(info)(const struct gpu_worker *w);
 int __wrap_procfs_start_time(pid_t pid, uint64_t *ret);
+int __wrap_procfs_ns_pid(pid_t pid, pid_t *ret);
 
 int WRAP(usable)(const struct gpu_worker *w, struct error *err)
 {
@@ -327,6 +328,17 @@ int __wrap_procfs_start_time(pid_t pid, uint64_t *ret)
 	if (!p || p->gone)
 		return -ESRCH;
 	*ret = p->start_time;
+	return 0;
+}
+
+/* They have no pid namespace of their own. */
+int __wrap_procfs_ns_pid(pid_t pid, pid_t *ret)
+{
+	const struct fake_process *p = fake_find(the_worker, pid);
+
+	if (!p || p->gone)
+		return -ESRCH;
+	*ret = pid;
 	return 0;
 }
 

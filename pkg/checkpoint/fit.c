@@ -186,21 +186,37 @@ static int check_room(const struct gpu_device *dev, uint64_t need, struct error 
 	if (dev->free == GPU_BYTES_UNKNOWN || need <= dev->free)
 		return 0;
 	return error_reason(err, REASON_VRAM_SHORT, -ENOMEM,
-			    "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
-			    " MiB are needed to bring it back",
+			    "%s has %" PRIu64 " MiB of GPU memory free, not promised to "
+			    "others, %" PRIu64 " MiB are needed to bring it back",
 			    gpu_uuid_format(&dev->uuid, uuid), dev->free >> 20, need >> 20);
 }
 
-static int check_memory(const struct operation *op, const struct gpu_device *const *target,
+/* NVML counts as free what others are promised: neither is there room for it, nor is a GPU chosen
+ * because of it. */
+static void take_off_promised(struct operation *op)
+{
+	for (uint32_t i = 0; i < op->memory.n_devices; i++) {
+		struct gpu_device *dev = &op->memory.devices[i];
+		uint64_t taken = gpu_promised(&op->node->returning, &op->promise, &dev->uuid);
+
+		if (dev->free != GPU_BYTES_UNKNOWN)
+			dev->free -= taken < dev->free ? taken : dev->free;
+	}
+}
+
+static int check_memory(struct operation *op, const struct gpu_device *const *target,
 			struct error *err)
 {
 	const struct metadata_gpu *gpu = &op->metadata.gpu;
 
+	gpu_promise_clear(&op->promise);
 	for (size_t i = 0; i < gpu->n_devices; i++) {
-		int r = check_room(target[i], needed_on(gpu, i), err);
+		uint64_t need = needed_on(gpu, i);
+		int r = check_room(target[i], need, err);
 
 		if (r < 0)
 			return r;
+		gpu_promise_add(&op->promise, &target[i]->uuid, need);
 	}
 	return 0;
 }
@@ -231,6 +247,7 @@ int fit_check(struct operation *op, struct error *err)
 		return r;
 	hello = gpu_worker_info(op->node->worker);
 	r = check_driver(op, hello, err);
+	take_off_promised(op);
 	if (r == 0)
 		r = map_gpus(op, target, err);
 	if (r == 0 && op->n_pairs && !(hello->caps & GPU_CAP_GPU_PAIRS))
@@ -258,10 +275,11 @@ static uint64_t held_on(const struct gpu_group *g, uint32_t device)
 	return sum;
 }
 
-int fit_held(const struct operation *op, struct error *err)
+int fit_held(struct operation *op, struct error *err)
 {
 	const struct gpu_memory *was = gpu_group_memory(op->group);
 
+	take_off_promised(op);
 	for (uint32_t i = 0; i < was->n_devices; i++) {
 		const struct gpu_device *dev = find_device(&op->memory, &was->devices[i].uuid);
 		uint64_t need = held_on(op->group, i);

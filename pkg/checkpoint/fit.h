@@ -28,17 +28,18 @@ int fit_map(const struct metadata_gpu *gpu, const struct gpu_memory *mem,
 
 /*
  * Before anything is restored: the seat's GPUs, as op->memory has them now, and the driver against
- * op->metadata. Fills op->pairs where GPUs have to be mapped. Returns 0 or negative with err: DRIVER_UNAVAILABLE,
- * DRIVER_MISMATCH, GPU_MISMATCH, VRAM_SHORT.
+ * op->metadata. What others were promised (node.returning) is not free. Fills op->pairs where GPUs
+ * have to be mapped, and op->promise with what is needed where. Returns 0 or negative with err:
+ * DRIVER_UNAVAILABLE, DRIVER_MISMATCH, GPU_MISMATCH, VRAM_SHORT.
  */
 int fit_check(struct operation *op, struct error *err);
 
 /*
  * Before a container that is held is given its GPU memory back: have its GPUs, as op->memory has
- * them now, room for what op->group holds? Returns 0 or negative with err: GPU_MISMATCH,
- * VRAM_SHORT.
+ * them now, room for what op->group holds, beyond what others were promised? Returns 0 or negative
+ * with err: GPU_MISMATCH, VRAM_SHORT.
  */
-int fit_held(const struct operation *op, struct error *err);
+int fit_held(struct operation *op, struct error *err);
 
 /*
  * What NVML says, in op->memory, against what the driver says. Has every process that was saved

@@ -19,7 +19,7 @@ void group_finish(struct gpu_group *g)
 	gpu_group_done done = g->done;
 
 	g->done = NULL;
-	list_remove(&g->returning_node);
+	list_remove(&g->promise.node);
 	done(g->data, g->err.code, &g->err);
 }
 
@@ -478,7 +478,7 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 	g->list_data = data;
 	list_init(&g->members);
 	list_init(&g->candidates);
-	list_init(&g->returning_node);
+	gpu_promise_init(&g->promise);
 	*ret = g;
 	return 0;
 }
@@ -495,6 +495,11 @@ void gpu_group_share(struct gpu_group *g, struct list *returning)
 	g->returning = returning;
 }
 
+void gpu_group_expect(struct gpu_group *g, struct gpu_promise *promise)
+{
+	g->expected = promise;
+}
+
 void gpu_group_free(struct gpu_group *g)
 {
 	struct member *m;
@@ -502,7 +507,7 @@ void gpu_group_free(struct gpu_group *g)
 	if (!g)
 		return;
 	timer_cancel(&g->timer);
-	list_remove(&g->returning_node);
+	list_remove(&g->promise.node);
 	group_forget_candidates(g);
 	gpu_call_forget(&g->memory_call);
 	while ((m = list_first(&g->members, struct member, node))) {

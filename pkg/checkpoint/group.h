@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "checkpoint/promise.h"
 #include "event/loop.h"
 #include "gpu/worker.h"
 
@@ -60,9 +61,15 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 		  gpu_group_lister list, void *data);
 /* From now on processes are listed so. Not while a call is under way. */
 void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data);
-/* Groups that share GPUs: between the look and the end of its restore each counts as taken, for the
- * others in the list, what one is bringing back. Borrowed, outlives the group. */
+/* Groups that share GPUs: from the look until the end of its restore, what one is bringing back
+ * counts as taken for whoever else looks at this list of promises. Borrowed, outlives the group. */
 void gpu_group_share(struct gpu_group *g, struct list *returning);
+/*
+ * What gpu_group_restore() needs is not what the members held here: it is this, on the GPUs that it
+ * goes to. Borrowed. When to end that promise is the owner's business; gpu_group_restore() makes it
+ * where it is not made yet.
+ */
+void gpu_group_expect(struct gpu_group *g, struct gpu_promise *promise);
 /* Calls under way are forgotten, done() is not called. NULL is fine. */
 void gpu_group_free(struct gpu_group *g);
 

@@ -303,36 +303,27 @@ static uint64_t saved_of(const struct gpu_group *g, uint32_t device)
 	return sum;
 }
 
-/* By others, which may or may not have it already. */
-static uint64_t promised(const struct gpu_group *g, const struct cuda_uuid *uuid)
+static struct gpu_promise *promise_of(struct gpu_group *g)
 {
-	const struct gpu_group *other;
-	uint64_t sum = 0;
-
-	if (!g->returning)
-		return 0;
-	list_for_each(other, g->returning, returning_node) {
-		uint32_t device = find_device(&other->memory, uuid);
-
-		if (other != g && device < other->memory.n_devices)
-			sum += saved_of(other, device);
-	}
-	return sum;
+	return g->expected ? g->expected : &g->promise;
 }
 
 static void room_known(struct gpu_call *call)
 {
 	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
+	struct gpu_promise *mine = promise_of(g);
 	struct error err = ERROR_NULL;
 
-	for (uint32_t i = 0; call->result == 0 && i < g->memory.n_devices; i++) {
-		const struct cuda_uuid *uuid = &g->memory.devices[i].uuid;
+	for (uint32_t i = 0; call->result == 0 && i < mine->n; i++) {
+		const struct cuda_uuid *uuid = &mine->shares[i].gpu;
 		uint32_t now = find_device(&g->now, uuid);
-		uint64_t need = saved_of(g, i), taken = promised(g, uuid), has;
+		/* By others, which may or may not have it already. */
+		uint64_t taken = g->returning ? gpu_promised(g->returning, mine, uuid) : 0;
+		uint64_t need = mine->shares[i].bytes, has;
 		char text[GPU_UUID_TEXT_MAX];
 
 		has = now < g->now.n_devices ? g->now.devices[now].free : GPU_BYTES_UNKNOWN;
-		if (!need || has == GPU_BYTES_UNKNOWN || (taken <= has && need <= has - taken))
+		if (has == GPU_BYTES_UNKNOWN || (taken <= has && need <= has - taken))
 			continue;
 		(void)error_reason(&err, REASON_VRAM_SHORT, -ENOMEM,
 				   "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
@@ -341,17 +332,20 @@ static void room_known(struct gpu_call *call)
 				   gpu_uuid_format(uuid, text), has >> 20, taken >> 20, need >> 20);
 		group_note(g, &err);
 	}
-	if (g->returning && !group_failed(g))
-		list_append(g->returning, &g->returning_node);
+	if (g->returning && !group_failed(g) && !list_linked(&mine->node))
+		list_append(g->returning, &mine->node);
 	group_one_less(g);
 }
 
 void group_room(struct gpu_group *g, void (*next)(struct gpu_group *g))
 {
 	g->next = NULL;
-	/* Other GPUs than before: whoever chose them has looked at them. */
-	if (g->memory.n_devices && !g->n_pairs) {
-		list_remove(&g->returning_node);
+	list_remove(&g->promise.node);
+	gpu_promise_clear(&g->promise);
+	/* Other GPUs than before: only who chose them can say how much there. */
+	for (uint32_t i = 0; !g->expected && !g->n_pairs && i < g->memory.n_devices; i++)
+		gpu_promise_add(&g->promise, &g->memory.devices[i].uuid, saved_of(g, i));
+	if (promise_of(g)->n) {
 		g->pending++;
 		gpu_worker_memory(g->worker, &g->memory_call, &g->now, g->deadline, room_known);
 	}

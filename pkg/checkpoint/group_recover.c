@@ -78,7 +78,7 @@ static void recover_saved(struct gpu_group *g)
 
 static void recover_looked(struct gpu_group *g)
 {
-	list_remove(&g->returning_node); /* what is back is NVML's to count */
+	list_remove(&g->promise.node); /* what is back is NVML's to count */
 	if (group_failed(g)) {
 		recover_later(g);
 		return;

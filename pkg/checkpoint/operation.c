@@ -171,6 +171,7 @@ static int copy_request(struct operation *op, const struct operation_request *re
 static void operation_free(struct operation *op)
 {
 	list_remove(&op->node_link);
+	list_remove(&op->promise.node);
 	timer_cancel(&op->timer);
 	timer_cancel(&op->pulse);
 	freezer_cancel(&op->freezer);
@@ -252,6 +253,7 @@ int operation_begin(struct node *node, const struct operation_request *req,
 	op->shim_start = start_of(req->shim_pid);
 	op->deadline = time_add(op->begun, asked && asked < limit ? asked : limit);
 	list_init(&op->node_link);
+	gpu_promise_init(&op->promise);
 	r = copy_request(op, req);
 	if (r < 0) {
 		operation_free(op);

@@ -74,7 +74,7 @@ struct node {
 	unsigned int max_operations;
 	struct list prepared; /* checkpoints verified for a restore to come */
 	struct list degraded; /* containers whose GPU memory could not be brought back yet */
-	struct list returning; /* of gpu_group_share() */
+	struct list returning; /* struct gpu_promise: GPU memory on its way back to somebody */
 };
 
 struct operation;
@@ -185,6 +185,7 @@ struct operation {
 	struct arena metadata_mem;
 	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
 	uint32_t n_pairs;
+	struct gpu_promise promise; /* restore: from the preflight until the driver has it back */
 	struct gpu_memory memory;   /* what is free where, who uses what, as last asked */
 	nsec_t look_until;          /* that is asked again until then */
 	bool misplaced;             /* a process was restored onto a wrong GPU */

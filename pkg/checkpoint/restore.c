@@ -59,6 +59,9 @@ static void memory_known(struct gpu_call *call)
 		r = fit_check(op, &err);
 	else if (!op->flow.canceled) /* it knows better what is wrong with the worker */
 		(void)gpu_worker_usable(op->node->worker, &err);
+	/* CRIU takes its time: nobody else may be given that memory meanwhile. */
+	if (r == 0 && op->req.kind == OPERATION_RESTORE)
+		list_append(&op->node->returning, &op->promise.node);
 	flow_resume(&op->flow, r, &err);
 }
 
@@ -193,6 +196,14 @@ static int undo_criu(struct flow *f, struct error *err)
 
 /* --- GPU memory ----------------------------------------------------------------------------- */
 
+static void restored(void *data, int r, const struct error *err)
+{
+	struct operation *op = data;
+
+	list_remove(&op->promise.node); /* what is back is NVML's to count */
+	gpu_step_restored(op, r, err);
+}
+
 static void looked(void *data, int r, const struct error *err)
 {
 	struct operation *op = data;
@@ -207,8 +218,9 @@ static void looked(void *data, int r, const struct error *err)
 		return;
 	}
 	op->bytes_total = metadata_vram_bytes(&op->metadata);
-	gpu_group_restore(op->group, op->pairs, op->n_pairs, operation_step_deadline(op),
-			  gpu_step_restored, op);
+	gpu_group_expect(op->group, &op->promise);
+	gpu_group_restore(op->group, op->pairs, op->n_pairs, operation_step_deadline(op), restored,
+			  op);
 }
 
 static void discovered(void *data, int r, const struct error *err)

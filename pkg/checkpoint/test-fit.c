@@ -31,7 +31,9 @@ static int setup(void **state)
 {
 	(void)state;
 	op = (struct operation){ .node = &node };
+	gpu_promise_init(&op.promise);
 	node = (struct node){ .worker = fake_worker_of(&worker) };
+	list_init(&node.returning);
 	op.req.gpu_group = "";
 	op.memory.n_devices = GPUS;
 	for (int i = 0; i < GPUS; i++) {
@@ -142,6 +144,47 @@ static void there_must_be_room(void **state)
 	assert_int_equal(check((int[]){ 0, -1 }, CHIP, 1000 << 20, &err), 0);
 }
 
+/* NVML says that it is free, but somebody is about to get it. */
+static void what_others_were_promised_is_not_free(void **state)
+{
+	struct gpu_promise other;
+	struct error err;
+
+	gpu_promise_init(&other);
+	gpu_promise_add(&other, &op.memory.devices[0].uuid, 40 << 20);
+	list_append(&node.returning, &other.node);
+	assert_int_equal(check((int[]){ 0, -1 }, CHIP, 60 << 20, &err), 0);
+	(void)setup(state);
+	list_append(&node.returning, &other.node);
+	assert_int_equal(check((int[]){ 0, -1 }, CHIP, (60 << 20) + 1, &err), -ENOMEM);
+	assert_int_equal(err.reason, REASON_VRAM_SHORT);
+	(void)setup(state);
+	list_append(&node.returning, &other.node);
+	assert_int_equal(check((int[]){ 4, -1 }, CHIP, 70 << 20, &err), 0);
+	goes_to(0, 4, 1); /* where there is room */
+	(void)setup(state);
+	gpu_promise_add(&other, &op.memory.devices[1].uuid, UINT64_MAX);
+	list_append(&node.returning, &other.node);
+	assert_int_equal(check((int[]){ 1, -1 }, CHIP, 1, &err), -ENOMEM);
+	assert_int_equal(check((int[]){ 2, -1 }, CHIP, 100 << 20, &err), 0);
+}
+
+static void what_is_needed_is_counted_where_it_goes(void **state)
+{
+	struct list promises;
+	struct error err;
+
+	(void)state;
+	list_init(&promises);
+	assert_int_equal(check((int[]){ 4, 1, -1 }, CHIP, 100 << 20, &err), 0);
+	list_append(&promises, &op.promise.node);
+	assert_int_equal(op.promise.n, 2);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(gpu_promised(&promises, NULL, &op.memory.devices[i].uuid), 50 << 20);
+	assert_int_equal(gpu_promised(&promises, NULL, &op.memory.devices[2].uuid), 0);
+	assert_int_equal(gpu_promised(&promises, &op.promise, &op.memory.devices[0].uuid), 0);
+}
+
 static void the_driver_must_be_the_same(void **state)
 {
 	static const struct metadata_process process = { .pid = 1, .ns_pid = 1 };
@@ -170,6 +213,8 @@ int main(void)
 		T(another_chip_will_not),
 		T(only_those_of_the_group_count),
 		T(there_must_be_room),
+		T(what_others_were_promised_is_not_free),
+		T(what_is_needed_is_counted_where_it_goes),
 		T(the_driver_must_be_the_same),
 	};
 

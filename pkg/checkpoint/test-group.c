@@ -617,6 +617,46 @@ static void what_is_promised_is_taken(void **state)
 	gpu_group_free(other);
 }
 
+/* After CRIU's restore: what was saved is not known here but to who has read the description, and it
+ * may go to another GPU. */
+static void what_is_expected_needs_room_too(void **state)
+{
+	struct fixture *f = *state;
+	const struct cuda_gpu_pair pair = { .old_gpu = { .bytes = { 4 } } }; /* to the only one */
+	struct gpu_promise mine, other;
+	struct list returning;
+
+	list_init(&returning);
+	gpu_promise_init(&mine);
+	gpu_promise_add(&mine, &pair.new_gpu, 1000);
+	gpu_promise_init(&other);
+	gpu_promise_add(&other, &pair.new_gpu, 501);
+	list_append(&returning, &mine.node);
+	list_append(&returning, &other.node);
+	fake_process(&f->worker)->state = CUDA_STATE_CHECKPOINTED;
+	f->worker.gpu_free = 1500;
+	gpu_group_share(f->group, &returning);
+	gpu_group_discover(f->group, time_now() + TIME, done, f);
+	assert_int_equal(result(f), 0);
+	gpu_group_look(f->group, time_now() + TIME, done, f);
+	assert_int_equal(result(f), 0);
+	gpu_group_expect(f->group, &mine);
+	for (uint32_t n_pairs = 0; n_pairs < 2; n_pairs++) {
+		gpu_group_restore(f->group, &pair, n_pairs, time_now() + TIME, done, f);
+		assert_int_equal(result(f), -ENOMEM);
+		assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	}
+	assert_int_equal(f->worker.calls[GPU_OP_RESTORE], 0);
+	all_are(f, CUDA_STATE_CHECKPOINTED);
+	list_remove(&other.node);
+	assert_true(list_linked(&mine.node)); /* by its owner, who is to say when it is over */
+	gpu_group_restore(f->group, &pair, 1, time_now() + TIME, done, f);
+	assert_int_equal(result(f), 0);
+	all_are(f, CUDA_STATE_LOCKED);
+	list_remove(&mine.node);
+	assert_true(list_empty(&returning));
+}
+
 /* One that is back needs no room any more, and a question that fails is no answer. */
 static void what_is_not_known_of_the_room_decides_nothing(void **state)
 {
@@ -974,6 +1014,7 @@ int main(void)
 		T(what_cannot_be_restored_stays_safe),
 		T(without_room_the_driver_is_not_asked),
 		T(what_is_promised_is_taken),
+		T(what_is_expected_needs_room_too),
 		T(what_is_not_known_of_the_room_decides_nothing),
 		T(one_that_is_lost_does_not_hold_the_others),
 		T(they_are_held_again),

@@ -119,6 +119,12 @@ static void carry_out(struct fixture *f, enum order order)
 	case ORDER_THAW:
 		set_frozen(f, false);
 		break;
+	case ORDER_RESTORE:
+		for (size_t i = 0; i < f->worker.n; i++) {
+			f->worker.procs[i].gone = false;
+			f->worker.procs[i].state = CUDA_STATE_CHECKPOINTED;
+		}
+		break;
 	case ORDER_EXIT:
 		assert_true(is_sealed(f));
 		for (size_t i = 0; i < f->worker.n; i++)
@@ -139,7 +145,7 @@ static void answer(struct job *job)
 	f->pending = ORDER_NONE;
 	if (order != f->wrong || f->how == WELL) {
 		carry_out(f, order);
-		operation_order_done(f->op, order, 0, NULL, 0);
+		operation_order_done(f->op, order, 0, NULL, order == ORDER_RESTORE ? FAKE_PID : 0);
 	} else if (f->how == BADLY) {
 		(void)error_reason(&err, REASON_RUNTIME_FAILED, -EIO, "as the test orders");
 		if (order == ORDER_DUMP)
@@ -167,7 +173,8 @@ static void give_order(struct operation *op, enum order order)
 	assert_int_equal(f->pending, ORDER_NONE);
 	(void)snprintf(f->log + n, sizeof(f->log) - n, "%s ", order_names[order]);
 	f->pending = order;
-	job_put_off(f->loop, &f->answer, answer);
+	if (order != ORDER_RESTORE) /* which its test answers */
+		job_put_off(f->loop, &f->answer, answer);
 }
 
 static void update(struct operation *op)
@@ -668,6 +675,122 @@ static void dumps_wait_for_their_slot(void **state)
 	assert_int_equal(f->status, OPERATION_OK);
 }
 
+/* --- a restore -------------------------------------------------------------------------------- */
+
+/* Of a container of two, which was checkpointed and ended; up to the order to CRIU. */
+static void start_restore(struct fixture *f)
+{
+	const struct operation_request req = { .kind = OPERATION_RESTORE,
+					       .container_id = "web",
+					       .ns = "k8s.io",
+					       .gpu = true,
+					       .image_path = f->images,
+					       .work_path = f->dir };
+	struct error err = ERROR_NULL;
+
+	fresh(f, 2);
+	start(f, true);
+	run(f);
+	assert_int_equal(f->status, OPERATION_OK);
+	assert_true(list_empty(&f->node.returning));
+	f->log[0] = 0;
+	f->finished = 0;
+	f->worker.gpu_free = 2500; /* it had 2000 */
+	if (operation_start(&f->node, &req, &host, f, &f->op, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void restore_until_criu(struct fixture *f)
+{
+	for (int i = 0; i < ROUNDS && !f->finished && f->pending != ORDER_RESTORE; i++) {
+		if (bulk_running(&f->op->bulk))
+			assert_int_equal(loop_round(f->loop, time_now() + 5 * NSEC_PER_MSEC), 0);
+		else
+			fake_round(&f->worker);
+	}
+	if (f->finished)
+		fail_msg("%s", f->err.text);
+}
+
+static uint64_t promised(const struct fixture *f)
+{
+	static const struct cuda_uuid gpu; /* the worker's only one */
+
+	return gpu_promised(&f->node.returning, NULL, &gpu);
+}
+
+static void what_a_restore_needs_is_its_own_until_it_has_it(void **state)
+{
+	struct fixture *f = *state;
+
+	start_restore(f);
+	assert_int_equal(promised(f), 0);
+	restore_until_criu(f);
+	assert_int_equal(promised(f), 2000);
+	answer(&f->answer);
+	for (int i = 0; i < ROUNDS && !f->worker.calls[GPU_OP_RESTORE]; i++)
+		fake_round(&f->worker);
+	assert_int_equal(promised(f), 2000);
+	for (int i = 0; i < ROUNDS && !f->worker.calls[GPU_OP_UNLOCK]; i++)
+		fake_round(&f->worker);
+	assert_int_equal(promised(f), 0); /* it is NVML's to count now */
+	run(f);
+	assert_int_equal(f->status, OPERATION_OK);
+	all_run(f);
+}
+
+/* However it ends. */
+static void a_restore_that_ends_needs_nothing(void **state)
+{
+	static const enum answer hows[] = { BADLY, LEAVE, CANCEL_FIRST };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(hows); i++) {
+		start_restore(f);
+		f->wrong = ORDER_RESTORE;
+		f->how = hows[i];
+		restore_until_criu(f);
+		assert_int_equal(promised(f), 2000);
+		answer(&f->answer);
+		run(f);
+		assert_int_equal(f->status, OPERATION_FAILED);
+		assert_int_equal(promised(f), 0);
+	}
+	start_restore(f);
+	restore_until_criu(f);
+	assert_int_equal(promised(f), 2000);
+	operation_free_all(&f->node); /* the agent ends */
+	assert_int_equal(promised(f), 0);
+}
+
+/* Others were faster before it, or somebody who asks nobody was, while CRIU was at work. */
+static void a_restore_without_room_does_not_ask_the_driver(void **state)
+{
+	static const struct cuda_uuid gpu;
+	struct fixture *f = *state;
+	struct gpu_promise other;
+
+	gpu_promise_init(&other);
+	gpu_promise_add(&other, &gpu, 501);
+	start_restore(f);
+	list_append(&f->node.returning, &other.node);
+	run(f);
+	list_remove(&other.node);
+	assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	assert_string_equal(f->log, "");
+
+	start_restore(f);
+	restore_until_criu(f);
+	f->worker.gpu_free = 1999;
+	answer(&f->answer);
+	run(f);
+	assert_int_equal(f->status, OPERATION_FAILED);
+	assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	assert_string_equal(f->log, "restore ");
+	assert_int_equal(f->worker.calls[GPU_OP_RESTORE], 0);
+	assert_int_equal(promised(f), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -683,6 +806,9 @@ int main(int argc, char **argv)
 		T(one_operation_at_a_time_for_a_container),
 		T(what_is_refused_touches_nothing),
 		T(dumps_wait_for_their_slot),
+		T(what_a_restore_needs_is_its_own_until_it_has_it),
+		T(a_restore_that_ends_needs_nothing),
+		T(a_restore_without_room_does_not_ask_the_driver),
 	};
 	int status;
 

@@ -349,6 +349,54 @@ def test_reason_of_a_seat_that_is_gone(gnode, start_agent):
     assert not criu_logs(gnode)
 
 
+def test_a_restore_and_a_resume_for_the_room_of_one(gnode, start_agent):
+    """Neither is given what the other one was promised and does not hold yet: whoever comes second is
+    refused before the driver, whose out-of-memory would be final, is asked."""
+    args = ["gpu-counter", "--vram", "36M", "--interval", "50", "--status", "/var/state"]
+    gnode.agent.stop()
+    with FakeGpu(memory="64M") as gnode.gpu:
+        gpu = gnode.gpu
+        gnode.agent = start_agent(gnode.agent_dir, containerd=gnode.node.socket,
+                                  more=group_config(gpu), gpu=gpu)
+        checkpointed(gnode, args=args)
+        held = gnode.running(args, annotations={"kybernate.io/pause": "suspend"})
+        held.pause()
+
+        late = gnode.new_life("ck")
+        late.create()
+        rule = gpu.fault(call="restore", hang=True, count=1)
+        resume = gnode.client.task_future("Resume", container_id=held.id)
+        gpu.wait_held(rule)
+        with pytest.raises(grpc.RpcError, match="VRAM_SHORT"):
+            late.start()
+        assert not criu_logs(gnode)
+        late.delete()
+        gpu.release(rule)
+        resume.result(env.seconds(30))
+        held.workload.goes_on()
+        held.pause()
+
+        again = gnode.new_life("ck")
+        again.create()
+        rule = gpu.fault(call="restore", hang=True, count=1)
+        start = gnode.client.task_future("Start", container_id=again.id)
+        gpu.wait_held(rule)
+        asked = len(gpu.log(call="restore", pid=held.pid))
+        with pytest.raises(grpc.RpcError, match="VRAM_SHORT"):
+            held.resume()
+        assert held.status == "PAUSED"
+        assert len(gpu.log(call="restore", pid=held.pid)) == asked
+        gpu.release(rule)
+        start.result(env.seconds(30))
+        gnode.watch(again).goes_on()
+        again.kill()
+        gnode.ended(again)
+        held.resume()
+        held.workload.goes_on()
+        held.kill()
+        gnode.ended(held)
+
+
 def test_too_little_gpu_memory(gnode):
     """Said before CRIU runs; and once there is room, it works."""
     checkpointed(gnode)
