@@ -38,7 +38,7 @@ static const char *const allowed[] = {
 	/* files */
 	"close", "fadvise64", "fallocate", "fcntl", "fdatasync", "flock", "fstat", "fstatfs", "fsync",
 	"getdents64", "lseek", "mkdirat", "newfstatat", "openat", "openat2", "pread64", "pwrite64",
-	"read", "readv", "renameat2", "statx", "unlinkat", "write", "writev",
+	"read", "readv", "renameat", "renameat2", "statx", "unlinkat", "write", "writev",
 	/* what is new in the store, and when to end */
 	"inotify_add_watch", "inotify_init1", "poll", "ppoll", "rt_sigpending", "signalfd4",
 	/* memory: what may be executed was mapped before, see below */
@@ -54,7 +54,6 @@ static const char *const allowed[] = {
 
 static int become(uid_t uid, gid_t gid, bool keep)
 {
-	/* What is kept is taken up again by isolate(). */
 	if (keep && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return -errno;
 	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
@@ -84,6 +83,9 @@ int isolate_user(const char *name, bool keep, struct error *err)
 		return 0;
 	caps_bound(read_all, keep ? ARRAY_SIZE(read_all) : 0);
 	r = become(user->pw_uid, user->pw_gid, keep);
+	/* Takes up again what is kept: the store lies below directories of root's. */
+	if (r == 0)
+		r = caps_keep(read_all, keep ? ARRAY_SIZE(read_all) : 0);
 	return r < 0 ? error_sys(err, r, "become user '%s'", name) : 0;
 }
 
