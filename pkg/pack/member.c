@@ -14,9 +14,10 @@ static const struct {
 	{ "rootfs-diff.tar.zst", "rootfs-diff.tar" },
 	{ "spec.json", "spec.dump" },
 	{ LAYOUT_LOGS "/dump.log", "dump.log" },
+	{ LAYOUT_LOGS "/stats-dump", "stats-dump" },
 };
 
-static const char *const extras[] = { MEMBER_CONFIG, MEMBER_STATUS, MEMBER_STATS };
+static const char *const extras[] = { MEMBER_CONFIG, MEMBER_STATUS };
 
 bool member_is_extra(const char *name)
 {

@@ -7,9 +7,8 @@
  *	checkpoint/                    criu/
  *	rootfs-diff.tar                rootfs-diff.tar.zst, still compressed: readers look at the content
  *	spec.dump                      spec.json
- *	dump.log                       logs/dump.log
+ *	dump.log, stats-dump           logs/dump.log, logs/stats-dump
  *	config.dump, status.dump       made for these readers, not part of the checkpoint
- *	stats-dump                     a second copy of criu/stats-dump, where they look for it
  *
  * Everything else keeps its name.
  */
@@ -25,7 +24,6 @@
 #define MEMBER_IMAGES "checkpoint/"
 #define MEMBER_CONFIG "config.dump"
 #define MEMBER_STATUS "status.dump"
-#define MEMBER_STATS  "stats-dump"
 
 /*
  * The name in the archive of a file that has that path in a checkpoint. ret holds

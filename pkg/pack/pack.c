@@ -23,7 +23,6 @@
 
 #define READ_SIZE ((size_t)1 << 20)
 #define EXTRA_MAX ((size_t)64 << 10)
-#define STATS     LAYOUT_CRIU "/stats-dump"
 
 struct packing {
 	const struct pack_options *options;
@@ -180,7 +179,6 @@ static int put_files(struct packing *p, struct error *err)
 
 static int put_extras(struct packing *p, struct error *err)
 {
-	const struct manifest_file *stats = manifest_find(&p->manifest, STATS);
 	_cleanup_buf_ struct buf config = BUF_LIMIT(EXTRA_MAX), status = BUF_LIMIT(EXTRA_MAX);
 	int r = ocidoc_write_config_dump(&p->metadata, &config, err);
 
@@ -189,8 +187,6 @@ static int put_extras(struct packing *p, struct error *err)
 	/* In the order of the alphabet: see unpack.c. */
 	if (r == 0)
 		r = put_text(p, MEMBER_CONFIG, buf_bytes(&config), err);
-	if (r == 0 && stats && stats->size <= EXTRA_MAX)
-		r = put_file(p, stats, MEMBER_STATS, err);
 	if (r == 0)
 		r = put_text(p, MEMBER_STATUS, buf_bytes(&status), err);
 	return r;

@@ -137,7 +137,7 @@ static void the_layer_has_what_others_expect(void **state)
 			    "checkpoint/descriptors.json\ncheckpoint/inventory.img\n"
 			    "checkpoint/kybernate-manifest.json\ncheckpoint/kybernate.json\n"
 			    "checkpoint/pages-1.img\ncheckpoint/stats-dump\ndump.log\n"
-			    "rootfs-diff.tar\nspec.dump\nconfig.dump\nstats-dump\nstatus.dump\n");
+			    "rootfs-diff.tar\nspec.dump\nconfig.dump\nstatus.dump\n");
 	doc = json_loads(buf_str(&content), 0, NULL);
 	assert_string_equal(json_string_value(json_object_get(doc, "id")), "c1");
 	assert_string_equal(json_string_value(json_object_get(doc, "checkpointedTime")),
@@ -154,7 +154,10 @@ static void names_in_archives(void **state)
 	assert_string_equal(name, "checkpoint/core-1.img");
 	assert_int_equal(member_name("container.pb", name), 0);
 	assert_string_equal(name, "container.pb");
+	assert_int_equal(member_name("logs/stats-dump", name), 0);
+	assert_string_equal(name, "stats-dump");
 	/* Not in the place of another. */
+	assert_int_equal(member_name("stats-dump", name), -EEXIST);
 	assert_int_equal(member_name("spec.dump", name), -EEXIST);
 	assert_int_equal(member_name("config.dump", name), -EEXIST);
 	assert_int_equal(member_name("rootfs-diff.tar", name), -EEXIST);

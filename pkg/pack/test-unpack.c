@@ -395,12 +395,12 @@ static void extra_files(void **state)
 	refused("an entry that is not in the manifest");
 	cut(&tar, find(&tar, "checkpoint/x.img"), 2 * BLOCK);
 	put_entry(&again, "config.dump", '0', 1, "x", 1);
-	insert(&tar, find(&tar, "stats-dump"), &again);
+	insert(&tar, find(&tar, "status.dump"), &again);
 	refused("an entry that is not in the manifest");
 	cut(&tar, find(&tar, "config.dump"), length_at(find(&tar, "config.dump")));
 	cut(&tar, find(&tar, "config.dump"), length_at(find(&tar, "config.dump")));
 	put_entry(&large, "config.dump", '0', sizeof(text), text, sizeof(text));
-	insert(&tar, find(&tar, "stats-dump"), &large);
+	insert(&tar, find(&tar, "status.dump"), &large);
 	refused("an entry that is not in the manifest");
 }
 

@@ -352,7 +352,7 @@ static int skip_extras(struct unpacking *u, struct error *err)
 /* Everything that can come out of the layer, now that the manifest is known. */
 static uint64_t most(const struct unpacking *u)
 {
-	uint64_t n = u->in.at + padded(0) + 3 * padded(EXTRA_MAX) + 2 * BLOCK;
+	uint64_t n = u->in.at + padded(0) + 2 * padded(EXTRA_MAX) + 2 * BLOCK;
 
 	for (size_t i = 0; i < u->manifest.n_files; i++)
 		n += padded(u->manifest.files[i].size);
