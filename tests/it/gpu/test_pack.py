@@ -150,7 +150,7 @@ def test_others_can_read_it(gnode, sidecar):
     """It is an OCI image layout, with the names in its layer that containerd and CRI-O know."""
     first = checkpointed(gnode)
     packed = sidecar.pack(gnode.agent.store, "ck")
-    gnode.node.ctr("images", "import", "--no-unpack", "--base-name", "localhost/checkpoint",
+    gnode.node.ctr("images", "import", "--base-name", "localhost/checkpoint",
                    str(packed))
     gnode.node.ctr("images", "rm", "localhost/checkpoint:ck")
     with tarfile.open(packed) as file:
