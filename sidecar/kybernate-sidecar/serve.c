@@ -82,7 +82,10 @@ static void pack_one(struct serving *s, struct known *k, const char *file)
 		s->config->packed(k->ref, file, &result, time_now() - start);
 	} else if (r == -ECANCELED) {
 		s->stopped = true;
-	} else if (r != -ENOENT) { /* else it was deleted meanwhile */
+	} else if (r == -ENOENT || r == -EBUSY) {
+		/* It is being deleted: gone in the next look, or still there. */
+		k->next = time_add(time_now(), s->config->pause);
+	} else {
 		failed(s, k, r, &err);
 	}
 }
