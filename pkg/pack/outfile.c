@@ -29,10 +29,19 @@ static int write_all(struct outfile *o, uint64_t at, const void *p, size_t n)
 	return 0;
 }
 
+/* An archive that is freed before its end is completed: zeros for what is missing of an entry. */
+static la_ssize_t refuse(struct archive *a)
+{
+	archive_set_error(a, ECANCELED, "dropped");
+	return -1;
+}
+
 static la_ssize_t append(struct archive *a, void *client, const void *p, size_t n)
 {
 	struct outfile *o = client;
 
+	if (o->dropped)
+		return refuse(a);
 	if (write_all(o, o->at, p, n) < 0) {
 		archive_set_error(a, -o->code, "write");
 		return -1;
@@ -46,6 +55,8 @@ static la_ssize_t append_blob(struct archive *a, void *client, const void *p, si
 {
 	struct outfile *o = client;
 
+	if (o->dropped)
+		return refuse(a);
 	if (digester_add(o->blob, p, n) < 0) {
 		o->code = -ELIBACC;
 		return -1;
@@ -58,6 +69,8 @@ static la_ssize_t append_tar(struct archive *a, void *client, const void *p, siz
 {
 	struct outfile *o = client;
 
+	if (o->dropped)
+		return refuse(a);
 	if (digester_add(o->diff, p, n) < 0) {
 		o->code = -ELIBACC;
 		return -1;
@@ -74,6 +87,8 @@ static la_ssize_t put_header(struct archive *a, void *client, const void *p, siz
 {
 	struct outfile *o = client;
 
+	if (o->dropped)
+		return refuse(a);
 	if (n != BLOCK || write_all(o, 0, p, n) < 0) {
 		archive_set_error(a, EIO, "write");
 		return -1;
@@ -200,9 +215,10 @@ static int write_header(struct outfile *o, const struct ocidoc_blob *layer)
 	if (!a)
 		return -ENOMEM;
 	r = put_entry(a, ocidoc_blob_name(&layer->digest, name), false, layer->size, 0);
-	/* Its content is there already: nothing more of it, please. */
-	(void)archive_write_fail(a);
+	/* Its content is there already. */
+	o->dropped = true;
 	(void)archive_write_free(a);
+	o->dropped = false;
 	return r == ARCHIVE_OK ? 0 : -EIO;
 }
 
@@ -247,21 +263,13 @@ int outfile_end(struct outfile *o, struct error *err)
 	return archive_write_close(o->members) == ARCHIVE_OK ? 0 : failed(o, o->members, err);
 }
 
-/* Freeing what was not closed would write on: zeros for what is missing of an entry. */
-static void drop(struct archive **a)
-{
-	if (!*a)
-		return;
-	(void)archive_write_fail(*a);
-	(void)archive_write_free(*a);
-	*a = NULL;
-}
-
 void outfile_done(struct outfile *o)
 {
-	drop(&o->tar);
-	drop(&o->zstd);
-	drop(&o->members);
+	o->dropped = true;
+	(void)archive_write_free(o->tar);
+	(void)archive_write_free(o->zstd);
+	(void)archive_write_free(o->members);
+	o->tar = o->zstd = o->members = NULL;
 	digester_free(o->blob);
 	digester_free(o->diff);
 	o->blob = o->diff = NULL;

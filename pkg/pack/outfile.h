@@ -27,6 +27,7 @@ struct outfile {
 	int fd;      /* borrowed; empty, and writable at any offset */
 	uint64_t at; /* where it ends so far */
 	int code;    /* of the write that failed */
+	bool dropped; /* what libarchive still has to write is not wanted */
 	struct archive *tar, *zstd;          /* of the layer */
 	struct archive *members;             /* what follows it */
 	struct digester *blob, *diff;        /* of the layer, compressed and not */
