@@ -24,10 +24,11 @@ deps: ## installs what the build and the tests need, from Debian (root)
 	scripts/install-deps build check test demo
 	scripts/setup-criu
 
-build: ## compiles everything; the programs lie in build/bin
+build: ## compiles everything; the programs lie in build/bin, the shim in shim/bin, too
 	@$(call setup,$(BUILD),,--prefix $(PREFIX) --buildtype $(BUILDTYPE))
 	$(call ninja,$(BUILD))
 	scripts/collect-programs $(BUILD)
+	@mkdir -p shim/bin && ln -srf $(BUILD)/bin/containerd-shim-kybernate-v1 shim/bin/
 
 test: ## everything: builds, unit tests, sanitizers, fuzzers, integration tests (root)
 	scripts/install-deps build check test demo

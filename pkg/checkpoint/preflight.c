@@ -27,6 +27,15 @@ static bool has_gpu(const char *const *list, size_t n, const char *uuid)
 	return false;
 }
 
+/* The environment may shorten a UUID, as nvidia-container-toolkit takes it. */
+static bool begins_a_gpu(const char *const *list, size_t n, const char *start)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strncasecmp(list[i], start, strlen(start)) == 0)
+			return true;
+	return false;
+}
+
 static const struct seat_group *find_group(const struct node *node, const char *name)
 {
 	for (size_t i = 0; i < node->n_groups; i++)
@@ -83,6 +92,14 @@ int preflight_seat(const struct node *node, const struct operation_request *req,
 			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
 					    "the container has %s, which is not of GPU group \"%s\"",
 					    req->device_paths[i], group->name);
+	/* By number or "all" it names what the driver numbers, which the devices above tell better. */
+	for (size_t i = 0; i < req->n_visible_devices && group->n_gpu_uuids; i++)
+		if (strncasecmp(req->visible_devices[i], "GPU-", 4) == 0 &&
+		    !begins_a_gpu(group->gpu_uuids, group->n_gpu_uuids, req->visible_devices[i]))
+			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,
+					    "NVIDIA_VISIBLE_DEVICES names %.64s, which is not of GPU "
+					    "group \"%s\"",
+					    req->visible_devices[i], group->name);
 	for (size_t i = 0; i < req->n_pod_gpus && group->n_gpu_uuids; i++)
 		if (!has_gpu(group->gpu_uuids, group->n_gpu_uuids, req->pod_gpus[i]))
 			return error_reason(err, REASON_SEAT_MISMATCH, -EINVAL,

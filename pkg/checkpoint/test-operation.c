@@ -600,8 +600,10 @@ static void what_is_refused_touches_nothing(void **state)
 {
 	static const char *const seats[] = { "0", "1" }, *const devices[] = { "/dev/nvidia0" };
 	static const char *const others[] = { "/dev/nvidia1" };
+	static const char *const gpus[] = { "GPU-abc" }, *const visible[] = { "all", "gpu-a", "GPU-b" };
 	static const struct seat_group group = { .name = "g0", .seats = seats, .n_seats = 2,
-						 .device_paths = devices, .n_device_paths = 1 };
+						 .device_paths = devices, .n_device_paths = 1,
+						 .gpu_uuids = gpus, .n_gpu_uuids = 1 };
 	struct fixture *f = *state;
 	struct operation_request reqs[] = {
 		{ .gpu_group = "g1", .gpu_seat = "0" },
@@ -610,6 +612,8 @@ static void what_is_refused_touches_nothing(void **state)
 		{ .gpu_group = "g0", .gpu_seat = "0", .group_annotation = "g1" },
 		{ .gpu_group = "g0", .gpu_seat = "0", .seat_annotation = "1" },
 		{ .gpu_group = "g0", .gpu_seat = "0", .device_paths = others, .n_device_paths = 1 },
+		{ .gpu_group = "g0", .gpu_seat = "0", .visible_devices = visible,
+		  .n_visible_devices = 3 },
 	};
 
 	f->node.groups = &group;

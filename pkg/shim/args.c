@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/path.h"
 
 struct flag {
 	const char *name;
@@ -89,5 +90,17 @@ int args_parse(int argc, char **argv, struct args *ret, struct error *err)
 	if (i < argc)
 		a.action = argv[i];
 	*ret = a;
+	return 0;
+}
+
+int args_check_names(const struct args *args, struct error *err)
+{
+	if (!*args->ns)
+		return error_set(err, -EINVAL, "shim namespace cannot be empty");
+	if (!id_valid(args->ns))
+		return error_set(err, -EINVAL, "namespace \"%.80s\" is not a valid identifier",
+				 args->ns);
+	if (!id_valid(args->id))
+		return error_set(err, -EINVAL, "id \"%.80s\" is not a valid identifier", args->id);
 	return 0;
 }

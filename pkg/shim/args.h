@@ -23,5 +23,7 @@ struct args {
 
 /* Strings point into argv. Returns 0 or -EINVAL with err: then print it and exit with 2. */
 int args_parse(int argc, char **argv, struct args *ret, struct error *err);
+/* Are namespace and id there, and fit to be parts of paths? Returns 0 or -EINVAL with err. */
+int args_check_names(const struct args *args, struct error *err);
 
 #endif

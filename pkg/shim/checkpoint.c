@@ -100,6 +100,36 @@ void checkpoint_end(struct checkpoint *ck, int r, const struct error *err)
 
 /* --- without a GPU -------------------------------------------------------------------------- */
 
+static void settled(struct freezer *f, int r, const struct error *err)
+{
+	struct checkpoint *ck = container_of(f, struct checkpoint, freezer);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning("a dump that failed has left the container frozen, or has let it run",
+			    F_STR("container", ck->op.c->id), F_ERR(err));
+	checkpoint_end(ck, ck->result, &ck->err);
+}
+
+/*
+ * CRIU freezes and thaws the container while it dumps (criu/seize.c, freeze_processes() and
+ * freezer_restore_state()), and ends with its own clean-up only if it is not killed. What containerd
+ * has paused must not run then, or its Resume would be refused, and what runs must not stand still.
+ */
+static void end_failed_dump(struct checkpoint *ck, int r, const struct error *err)
+{
+	const struct container *c = ck->op.c;
+	bool paused = c->init.state == PROCESS_PAUSED;
+	struct freezer_state now;
+
+	ck->result = r;
+	ck->err = *err;
+	if (c->init_reaped || !c->cgroup.host || freezer_state(&c->cgroup, &now, NULL) < 0 ||
+	    now.self == paused)
+		checkpoint_end(ck, r, err);
+	else
+		checkpoint_freeze(ck, paused, c->shim->settings.timeouts.quiesce, settled);
+}
+
 static void dumped(void *data, int r, const struct error *err, struct bytes output)
 {
 	struct checkpoint *ck = data;
@@ -107,13 +137,15 @@ static void dumped(void *data, int r, const struct error *err, struct bytes outp
 	char line[ERROR_TEXT_MAX];
 
 	(void)output;
-	if (r < 0) {
-		/* "<first line> path= <log>": containerd's own words. */
-		(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(err->text, "\n"), err->text);
-		(void)gpu_criu_failure(ck->op.c, ck->work_path, true, NULL, &digest);
-		(void)error_set(&mine, r, "%s path= %s/criu-dump.log", line, ck->op.c->path);
+	if (r == 0) {
+		checkpoint_end(ck, 0, NULL);
+		return;
 	}
-	checkpoint_end(ck, r, &mine);
+	/* "<first line> path= <log>": containerd's own words. */
+	(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(err->text, "\n"), err->text);
+	(void)gpu_criu_failure(ck->op.c, ck->work_path, true, NULL, &digest);
+	(void)error_set(&mine, r, "%s path= %s/criu-dump.log", line, ck->op.c->path);
+	end_failed_dump(ck, r, &mine);
 }
 
 static void plain_checkpoint(struct checkpoint *ck)

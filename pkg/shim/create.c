@@ -72,12 +72,13 @@ static int step_prepare(struct flow *f, struct error *err)
 						    .ended = prepare_ended };
 	struct create *cr = create_of(f);
 	struct container *c = cr->c;
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(GPU_REQUEST_MEMORY);
 	struct agent_request req;
 	int r;
 
 	if (!c->intent.restore_from)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &mem, &req, err);
 	if (r < 0)
 		return r;
 	req.prepare = true;

@@ -17,15 +17,19 @@
 #define COPY_MAX ((size_t)8 << 20)
 #define LAST_WORD (30 * NSEC_PER_SEC)
 
-int gpu_request(const struct container *c, enum agent_kind kind, struct agent_request *req,
-		struct error *err)
+int gpu_request(const struct container *c, enum agent_kind kind, struct arena *mem,
+		struct agent_request *req, struct error *err)
 {
 	const struct bundle *b = &c->bundle;
+	struct bundle_strings visible;
 	struct bundle_seat seat;
 	int r = bundle_seat(b, &seat, err);
 
 	if (r < 0)
 		return r;
+	r = bundle_visible_devices(b, mem, &visible);
+	if (r < 0)
+		return error_set(err, r, "no memory for the list of visible devices");
 	*req = (struct agent_request){
 		.kind = kind,
 		.container_id = c->id,
@@ -41,7 +45,8 @@ int gpu_request(const struct container *c, enum agent_kind kind, struct agent_re
 		.seat_generation = b->env[ENV_SEAT_GENERATION],
 		.group_annotation = b->annotation[ANNOTATION_GPU_GROUP],
 		.seat_annotation = b->annotation[ANNOTATION_GPU_SEAT],
-		.visible_devices = b->env[ENV_VISIBLE_DEVICES],
+		.visible_devices = visible.items,
+		.n_visible_devices = visible.n,
 		.device_paths = b->gpu_devices.items,
 		.n_device_paths = b->gpu_devices.n,
 		.runtime = c->rt.binary,

@@ -9,12 +9,15 @@
 #include "shim/hooks/agent.h"
 #include "shim/task.h"
 
+#define GPU_REQUEST_MEMORY ((size_t)1 << 20) /* enough for every environment that a kernel takes */
+
 /*
- * Fills req with everything the container's spec says; pointers lead into the container.
- * Returns 0, or negative with err (SEAT_MISMATCH: environment and annotation disagree).
+ * Fills req with everything the container's spec says; pointers lead into the container and mem,
+ * whose limit is GPU_REQUEST_MEMORY or more. Returns 0, or negative with err (SEAT_MISMATCH:
+ * environment and annotation disagree).
  */
-int gpu_request(const struct container *c, enum agent_kind kind, struct agent_request *req,
-		struct error *err);
+int gpu_request(const struct container *c, enum agent_kind kind, struct arena *mem,
+		struct agent_request *req, struct error *err);
 
 /* What is left until the call's deadline, for the request; 0 = the caller set none, or call is NULL. */
 uint64_t gpu_timeout_ms(const struct ttrpc_call *call);

@@ -451,8 +451,9 @@ static int open_stream(struct checkpoint *ck, struct error *err)
 	const char *flags[GPU_FLAGS_MAX];
 	struct runtime_checkpoint args;
 	struct agent_detail detail = gpu_failure_detail(&ck->failure);
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(GPU_REQUEST_MEMORY);
 	struct agent_request req;
-	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &req, err);
+	int r = gpu_request(ck->op.c, AGENT_CHECKPOINT, &mem, &req, err);
 
 	if (r < 0)
 		return r;

@@ -278,6 +278,7 @@ static void begin(struct op *op, bool resume)
 	struct container *c = op->c;
 	const struct shim_settings *settings = &c->shim->settings;
 	struct suspend *s = calloc(1, sizeof(*s));
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(GPU_REQUEST_MEMORY);
 	struct agent_request req;
 	struct error err = ERROR_NULL;
 	int r;
@@ -295,7 +296,7 @@ static void begin(struct op *op, bool resume)
 	s->if_asked = !resume && !c->intent.suspend_on_pause;
 	s->err = ERROR_NULL;
 	c->suspending = s;
-	r = gpu_request(c, AGENT_SUSPEND, &req, &s->err);
+	r = gpu_request(c, AGENT_SUSPEND, &mem, &req, &s->err);
 	if (r == 0 && !c->cgroup.host)
 		r = error_reason(&s->err, REASON_CONTAINER_MISSING, -ENOENT,
 				 "the container has no cgroup of its own");

@@ -140,12 +140,13 @@ static int step_agent(struct flow *f, struct error *err)
 	static const struct agent_ops ops = { .reply = agent_replied, .ended = agent_ended };
 	struct restore *rs = restore_of(f);
 	struct container *c = rs->c;
+	_cleanup_arena_ struct arena mem = ARENA_LIMIT(GPU_REQUEST_MEMORY);
 	struct agent_request req;
 	int r;
 
 	if (!rs->with_agent)
 		return 0;
-	r = gpu_request(c, AGENT_RESTORE, &req, err);
+	r = gpu_request(c, AGENT_RESTORE, &mem, &req, err);
 	if (r < 0)
 		return r;
 	req.task_pid = 0;

@@ -26,14 +26,43 @@
 #define INPUT_MAX (10 * NSEC_PER_SEC)
 
 struct start {
-	const struct args *args;
+	struct args args;
 	struct bootstrap input;
-	char group[ID_MAX + 1];
+	char group[PATH_MAX]; /* a label may be any text: it goes into a hash, not into a path */
 	char path[SOCKET_PATH_MAX + 1]; /* of the socket */
 	char address[SOCKET_PATH_MAX + 16];
 	int listen_fd;
 	pid_t daemon;
 };
+
+static const char *or_null(const char *s)
+{
+	return *s ? s : NULL;
+}
+
+static void take_over(const char **arg, const char *from_input)
+{
+	if (!**arg)
+		*arg = from_input;
+}
+
+/*
+ * What the command line and the environment do not say the input does: containerd means to leave
+ * them out one day, where BootstrapParams say the same (2.3, pkg/shim/util.go, Command()).
+ */
+static int complete(struct start *st, struct error *err)
+{
+	struct args *a = &st->args;
+
+	take_over(&a->id, st->input.id);
+	take_over(&a->ns, st->input.namespace);
+	take_over(&a->address, st->input.grpc_address);
+	a->debug |= st->input.log_level == LOG_DEBUG;
+	if (*st->input.ttrpc_address &&
+	    setenv("TTRPC_ADDRESS", st->input.ttrpc_address, false) < 0)
+		return error_sys(err, errno, "hand on the address for events");
+	return args_check_names(a, err);
+}
 
 static int read_input(struct start *st, struct error *err)
 {
@@ -41,8 +70,9 @@ static int read_input(struct start *st, struct error *err)
 	int r = bootstrap_read(STDIN_FILENO, time_add(time_now(), INPUT_MAX), &raw, err);
 
 	if (r == 0)
-		r = bootstrap_parse(buf_bytes(&raw), st->args->id, st->args->ns, &st->input, err);
-	return r < 0 ? error_wrap(err, r, "the input of start") : 0;
+		r = bootstrap_parse(buf_bytes(&raw), or_null(st->args.id), or_null(st->args.ns),
+				    &st->input, err);
+	return r < 0 ? error_wrap(err, r, "the input of start") : complete(st, err);
 }
 
 /* Which shim a container shares: its pod's. */
@@ -58,7 +88,7 @@ static int find_group(struct start *st, struct error *err)
 	r = bundle_read(dir, &none, &bundle, err);
 	if (r < 0)
 		return error_wrap(err, r, "config.json of the bundle");
-	r = PATH_PRINTF(st->group, "%s", bundle.group ? bundle.group : st->args->id);
+	r = PATH_PRINTF(st->group, "%s", bundle.group ? bundle.group : st->args.id);
 	bundle_done(&bundle);
 	return r < 0 ? error_set(err, r, "the group's name is too long") : 0;
 }
@@ -70,7 +100,7 @@ static int find_group(struct start *st, struct error *err)
 static int take_socket(struct start *st, struct error *err)
 {
 	const char *dir = *st->input.socket_dir ? st->input.socket_dir : SOCKET_DIR;
-	int r = socket_path(dir, st->args->address, st->args->ns, st->group, st->path);
+	int r = socket_path(dir, st->args.address, st->args.ns, st->group, st->path);
 
 	if (r < 0)
 		return error_sys(err, r, "the socket's path in %s", dir);
@@ -98,7 +128,7 @@ static int core_scheduling(struct error *err)
 
 static int spawn_daemon(struct start *st, struct error *err)
 {
-	const struct args *a = st->args;
+	const struct args *a = &st->args;
 	const char *argv[] = { SHIM_NAME, "-namespace", a->ns, "-id", a->id, "-address",
 			       a->address, "-socket", st->path, a->debug ? "-debug" : NULL, NULL };
 	struct spawn s = { .program = "/proc/self/exe", .argv = argv, .new_group = true };
@@ -187,7 +217,7 @@ static int start(struct start *st, struct error *err)
 
 int bootstrap_start(const struct args *args, struct error *err)
 {
-	struct start st = { .args = args, .listen_fd = -1 };
+	struct start st = { .args = *args, .listen_fd = -1 };
 	int r = start(&st, err);
 
 	bootstrap_done(&st.input);

@@ -144,6 +144,31 @@ static void no_arguments_at_all(void **state)
 	assert_string_equal(a.action, "");
 }
 
+static void names_become_parts_of_paths(void **state)
+{
+	static const struct {
+		const char *line, *text;
+	} cases[] = {
+		{ "shim -id web", "shim namespace cannot be empty" },
+		{ "shim -namespace '' -id web", "shim namespace cannot be empty" },
+		{ "shim -namespace ../x -id web", "namespace \"../x\" is not a valid identifier" },
+		{ "shim -namespace moby", "id \"\" is not a valid identifier" },
+		{ "shim -namespace moby -id a/b", "id \"a/b\" is not a valid identifier" },
+	};
+	struct args a;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct error err = ERROR_NULL;
+
+		assert_int_equal(parse(cases[i].line, &a, NULL), 0);
+		assert_int_equal(args_check_names(&a, &err), -EINVAL);
+		assert_string_equal(err.text, cases[i].text);
+	}
+	assert_int_equal(parse("shim -namespace moby -id web", &a, NULL), 0);
+	assert_int_equal(args_check_names(&a, NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +177,7 @@ int main(void)
 		cmocka_unit_test(booleans),
 		cmocka_unit_test(what_go_refuses),
 		cmocka_unit_test(no_arguments_at_all),
+		cmocka_unit_test(names_become_parts_of_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

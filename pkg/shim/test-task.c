@@ -668,6 +668,58 @@ static void a_container_whose_bundle_is_gone_is_forgotten(void **state)
 	rig_events_end(r, 7);
 }
 
+/* --- checkpoint ------------------------------------------------------------------------------ */
+
+/* CRIU is killed while the container is, for its sake, what it was not before. */
+static void a_dump_is_killed(struct rig *r, bool paused)
+{
+	Task__CheckpointTaskRequest req = TASK__CHECKPOINT_TASK_REQUEST__INIT;
+	struct container *c;
+	struct answer a;
+
+	rig_cgroup(r, "web");
+	c = rig_running(r, "web");
+	assert_non_null(c->cgroup.host);
+	if (paused) {
+		c->init.state = PROCESS_PAUSED; /* as Pause leaves it */
+		rig_freeze(r, "web");
+	}
+	r->shim.settings.timeouts.criu_dump = 300 * NSEC_PER_MSEC;
+	rig_script(r, "web", "checkpoint", "wait\n");
+	req.id = (char *)"web";
+	req.path = (char *)"/images";
+	rig_begin(r, &a, "Checkpoint", &req.base);
+	UNTIL(r, rig_calls(r, "web", "checkpoint"));
+	if (paused)
+		rig_thaw(r, "web");
+	else
+		rig_freeze(r, "web");
+	assert_int_equal(a.done, 0);
+	UNTIL(r, a.done);
+	assert_true(a.r < 0);
+	assert_non_null(strstr(a.err.text, "criu-dump.log"));
+	rig_answer_done(&a);
+	/* By then it is again what State says. */
+	assert_int_equal(rig_frozen(r, "web"), paused);
+	assert_int_equal(rig_state(r, "web", ""),
+			 paused ? TASK__STATUS__PAUSED : TASK__STATUS__RUNNING);
+	if (paused)
+		assert_int_equal(rig_simple(r, "Resume", "web", NULL), RPC_OK);
+	assert_int_equal(rig_kill(r, "web", "", SIGKILL), RPC_OK);
+	UNTIL(r, c->init.exited_at);
+	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_OK);
+}
+
+static void a_container_whose_dump_is_killed_runs_on(void **state)
+{
+	a_dump_is_killed(*state, false);
+}
+
+static void a_paused_container_whose_dump_is_killed_stays_paused(void **state)
+{
+	a_dump_is_killed(*state, true);
+}
+
 /* Nothing runs before its Start. */
 static struct container *in_a_checkpoint(struct rig *r, const char *id)
 {
@@ -809,6 +861,8 @@ int main(int argc, char **argv)
 		T(a_delete_goes_on_when_its_caller_has_left),
 		T(an_exit_that_does_not_come_is_not_waited_for_for_ever),
 		T(calls_that_come_after_a_delete_find_nothing),
+		T(a_container_whose_dump_is_killed_runs_on),
+		T(a_paused_container_whose_dump_is_killed_stays_paused),
 		T(a_container_whose_bundle_is_gone_is_forgotten),
 		T(a_container_in_a_checkpoint_is_forgotten_as_well),
 		T(a_restored_container_is_watched_while_it_does_not_run),

@@ -43,15 +43,11 @@ static int sync_rootfs(const struct args *args, struct error *err)
 
 static int run(const struct args *args, struct error *err)
 {
-	if (!*args->ns)
-		return error_set(err, -EINVAL, "shim namespace cannot be empty");
-	if (!id_valid(args->ns))
-		return error_set(err, -EINVAL, "namespace \"%.80s\" is not a valid identifier",
-				 args->ns);
-	if (!id_valid(args->id))
-		return error_set(err, -EINVAL, "id \"%.80s\" is not a valid identifier", args->id);
+	/* Its names may come on stdin. */
 	if (strcmp(args->action, "start") == 0)
 		return bootstrap_start(args, err);
+	if (args_check_names(args, err) < 0)
+		return err->code;
 	if (strcmp(args->action, "delete") == 0)
 		return bootstrap_delete(args, err);
 	if (strcmp(args->action, "sync-rootfs") == 0)

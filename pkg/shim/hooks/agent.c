@@ -34,38 +34,15 @@ struct agent_op {
 	struct job free_job;
 };
 
-/* The parts that all three kinds of request share. */
-struct common {
-	Kybernate__Agent__V1__Context context;
-	char *devices[64]; /* visible devices, split */
-	char buf[2048];
-};
-
 static char *text(const char *s)
 {
 	return (char *)(s ? s : "");
 }
 
-static void split(struct common *c, const char *list)
-{
-	char *at = c->buf, *next;
-
-	(void)snprintf(c->buf, sizeof(c->buf), "%s", list ? list : "");
-	c->context.visible_devices = c->devices;
-	while (*at && c->context.n_visible_devices < ARRAY_SIZE(c->devices)) {
-		next = strchr(at, ',');
-		if (next)
-			*next = 0;
-		c->devices[c->context.n_visible_devices++] = at;
-		at = next ? next + 1 : at + strlen(at);
-	}
-}
-
+/* What all three kinds of request share. */
 static Kybernate__Agent__V1__Context *make_context(const struct agent_request *req,
-						   struct common *c)
+						   Kybernate__Agent__V1__Context *x)
 {
-	Kybernate__Agent__V1__Context *x = &c->context;
-
 	kybernate__agent__v1__context__init(x);
 	x->containerd_namespace = text(req->ns);
 	x->task_pid = (uint32_t)req->task_pid;
@@ -85,7 +62,8 @@ static Kybernate__Agent__V1__Context *make_context(const struct agent_request *r
 	x->shim_pid = (uint32_t)getpid();
 	x->device_paths = (char **)req->device_paths;
 	x->n_device_paths = req->n_device_paths;
-	split(c, req->visible_devices);
+	x->visible_devices = (char **)req->visible_devices;
+	x->n_visible_devices = req->n_visible_devices;
 	return x;
 }
 
@@ -181,7 +159,7 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	Kybernate__Agent__V1__OrderResult result = KYBERNATE__AGENT__V1__ORDER_RESULT__INIT;
 	Kybernate__Agent__V1__Error error;
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(MOUNTS_MEMORY_MAX);
-	struct common c = { .buf = "" };
+	Kybernate__Agent__V1__Context context;
 
 	if (put_mounts(&req->mounts, &mem, &o) < 0)
 		return -ENOMEM;
@@ -190,7 +168,7 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 	m.gpu_group = text(req->gpu_group);
 	m.gpu_seat = text(req->gpu_seat);
 	m.timeout_ms = req->timeout_ms;
-	m.context = make_context(req, &c);
+	m.context = make_context(req, &context);
 	o.exit = req->exit;
 	o.paused = req->paused;
 	o.stop = req->stop;
@@ -218,14 +196,14 @@ static int send_checkpoint(struct agent_op *op, const struct agent_request *req)
 static int send_restore(struct agent_op *op, const struct agent_request *req)
 {
 	Kybernate__Agent__V1__RestoreRequest m = KYBERNATE__AGENT__V1__RESTORE_REQUEST__INIT;
-	struct common c = { .buf = "" };
+	Kybernate__Agent__V1__Context context;
 
 	m.container_id = text(req->container_id);
 	m.pod_uid = text(req->pod_uid);
 	m.gpu_group = text(req->gpu_group);
 	m.gpu_seat = text(req->gpu_seat);
 	m.timeout_ms = req->timeout_ms;
-	m.context = make_context(req, &c);
+	m.context = make_context(req, &context);
 	m.checkpoint_ref = text(req->checkpoint_ref);
 	m.image_path = text(req->image_path);
 	m.stage = req->prepare ? KYBERNATE__AGENT__V1__RESTORE_STAGE__RESTORE_STAGE_PREPARE
@@ -236,14 +214,14 @@ static int send_restore(struct agent_op *op, const struct agent_request *req)
 static int send_suspend(struct agent_op *op, const struct agent_request *req)
 {
 	Kybernate__Agent__V1__SuspendRequest m = KYBERNATE__AGENT__V1__SUSPEND_REQUEST__INIT;
-	struct common c = { .buf = "" };
+	Kybernate__Agent__V1__Context context;
 
 	m.container_id = text(req->container_id);
 	m.pod_uid = text(req->pod_uid);
 	m.gpu_group = text(req->gpu_group);
 	m.gpu_seat = text(req->gpu_seat);
 	m.timeout_ms = req->timeout_ms;
-	m.context = make_context(req, &c);
+	m.context = make_context(req, &context);
 	m.resume = req->resume;
 	m.if_asked = req->if_asked;
 	m.held = binary(req->held);

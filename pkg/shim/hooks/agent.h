@@ -47,9 +47,8 @@ struct agent_request {
 	/* Context */
 	const char *ns, *bundle, *pod_name, *pod_namespace, *sandbox_id, *container_name;
 	const char *seat_generation, *group_annotation, *seat_annotation, *runtime;
-	const char *visible_devices;       /* comma-separated, as in the environment */
-	const char *const *device_paths;
-	size_t n_device_paths;
+	const char *const *visible_devices, *const *device_paths;
+	size_t n_visible_devices, n_device_paths;
 	const char *traceparent, *tracestate;
 	pid_t task_pid;
 	bool gpu;

@@ -124,6 +124,8 @@ DIFFERENCES = {
                      "test_restore_into_its_own_cgroup[chosen]"), (_CRUN_WORK, _OLD_CGROUP)),
     **dict.fromkeys(("test_leave_running", "test_exit", "test_paused_stays_paused",
                      "test_failure_of_criu_itself", "test_failed_restore",
+                     "test_deadline_while_criu_works[RUNNING]",
+                     "test_deadline_while_criu_works[PAUSED]",
                      "test_ctr_checkpoint_and_restore"), _CRUN_WORK),
     **dict.fromkeys(("test_kill_of_a_container_that_the_runtime_lost",
                      "test_statistics_file_gone"), _CRUN_LOST),

@@ -85,6 +85,39 @@ def test_bootstrap_log_levels(world, level):
                                container.options, log_level=level)
     container.launch(params.SerializeToString())
     assert container.started.reply.form == "proto"
+    assert ("-debug" in procs.command(container.shim_pid())) == (level < 0)
+
+
+@pytest.mark.only_ours("BootstrapParams are new in 2.3")
+def test_bootstrap_instead_of_the_command_line(world):
+    """2.3 says everything twice, and means to drop flags and environment in a later release."""
+    container = world.define(["probe", "exit", "4"])
+    params = starter.bootstrap(container.id, world.namespace, world.grpc, world.ttrpc,
+                               container.options)
+    done = starter.run(container.kind, ["start"], container.bundle, params.SerializeToString())
+    assert (done.status, done.stderr) == (0, b"")
+    container.started = done
+    container.address = done.reply.address
+    world.addresses.add(container.address)
+    assert container.address == "unix://" + starter.socket_path(world.grpc, world.namespace,
+                                                                container.id)
+    container.connect(world.service_of(container))
+    container.run()
+    assert container.finish().exit_status == 4
+    world.sink.wait("delete", container.id)
+
+
+@pytest.mark.only_ours("BootstrapParams are new in 2.3")
+@pytest.mark.parametrize("namespace, container_id", [("", "c"), ("../x", "c"), ("n", "a/b")])
+def test_bootstrap_with_bad_names(world, namespace, container_id):
+    """They become parts of paths: refused wherever they come from."""
+    container = world.define()
+    params = starter.bootstrap(container_id, namespace, world.grpc, world.ttrpc,
+                               container.options)
+    done = starter.run(container.kind, ["start"], container.bundle, params.SerializeToString())
+    assert (done.status, done.stdout) == (1, b"")
+    assert done.stderr.strip()
+    assert not world.shims()
 
 
 @pytest.mark.only_ours("BootstrapParams are new in 2.3")
@@ -344,6 +377,15 @@ def test_group_shares_a_shim(world, annotation):
         world.grpc, world.namespace, "pod")
     assert len(world.shims()) == 1
     assert (second.bundle / "address").read_text() == first.address
+
+
+@pytest.mark.parametrize("group", ["g" * 300, "team a/pod #1", "../up/./side"],
+                         ids=["long", "any-text", "uncleaned"])
+def test_group_may_be_any_text(world, group):
+    """Nobody has to have made an identifier of a label; it only goes into the socket's name."""
+    container = world.container(group=group)
+    assert container.address == "unix://" + starter.socket_path(world.grpc, world.namespace, group)
+    container.run()
 
 
 def test_group_socket_is_removed(world):

@@ -277,6 +277,44 @@ def test_deadline_during_a_dump(world):
     container.checkpoint(image(world, "again"), options())
 
 
+def criu_of(container):
+    """Pids of CRIU at work below the shim. It calls itself by what it does, where it can."""
+    found = {pid: procs.command(pid) for pid in procs.descendants(container.shim_pid())}
+    return [pid for pid, argv in found.items() if "swrk" in argv or argv[0:1] and
+            argv[0].startswith("criu:")]
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("state", ["RUNNING", "PAUSED"])
+def test_deadline_while_criu_works(world, state):
+    """CRIU holds the processes, and has thawed what was paused. When it is ended for the deadline
+    the container is what it was: a paused one that runs could never be resumed."""
+    container = counting(world)
+    if state == "PAUSED":
+        container.pause()
+    folder = image(world)
+    pages = folder / "pages-1.img"
+    os.mkfifo(pages)  # which CRIU waits to open: there is no reader
+    dumping = container.task.send("Checkpoint", timeout=env.seconds(3), id=container.id,
+                                  path=str(folder), options=options())
+    until(lambda: any(folder.glob("pagemap-*.img")))
+    criu = until(lambda: criu_of(container))
+    with pytest.raises(ttrpc.Error):
+        ttrpc.answer(dumping, 60)
+    # containerd's shim leaves CRIU to end by itself.
+    with open(os.open(pages, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        until(lambda: (reader.read(), not any(procs.alive(pid) for pid in criu))[1])
+    until(lambda: container.status == state and cgroups.frozen(container.pid) == (
+        state == "PAUSED"))
+    before = count(container)
+    if state == "PAUSED":
+        time.sleep(0.1)  # in which it would count on
+        assert count(container) == before
+        container.resume()
+    until(lambda: count(container) > before)
+    container.checkpoint(image(world, "again"), options())
+
+
 def test_connection_lost_during_a_dump(world):
     """containerd restarts meanwhile."""
     container, fake = counting_faked(world)

@@ -570,6 +570,28 @@ def test_delete_of_an_exec_never_started(world):
     assert error_of(added.state).code == ttrpc.NOT_FOUND
 
 
+@pytest.mark.machine
+def test_start_of_an_exec_in_a_paused_container(world):
+    """It was added when the container still ran: nothing runs, nobody waits for it, and what is
+    added afterwards is not concerned."""
+    container = world.running()
+    added = container.exec("e1", ["probe", "exit"])
+    waiting = added.wait_async()
+    container.pause()
+    error = error_of(added.start)
+    assert error.code == ttrpc.UNKNOWN
+    assert "paused" in error.message
+    ttrpc.answer(waiting, 10)
+    assert container.status == "PAUSED"
+    container.resume()
+    added.delete()
+    another = container.exec("e2", ["probe", "exit", "3"])
+    another.start()
+    assert another.finish().exit_status == 3
+    assert [e.exec_id for e in world.sink.all(container.id, "exec-started")] == ["e2"]
+    assert [e.id for e in world.sink.all(container.id, "exit")] == ["e2"]
+
+
 def test_exec_after_init_exited(world):
     container = world.running()
     added = container.exec("e1", ["probe", "exit"])

@@ -334,6 +334,21 @@ def test_device_of_another_group(gworld, gpu, start_agent):
     assert gpu.log(call="lock") == []
 
 
+def test_visible_gpu_of_another_group(gworld, gpu, start_agent):
+    """By its UUID; one of the group is no reason to refuse."""
+    start_agent(gworld.agent_dir)
+    mine = gworld.running(environ=[f"NVIDIA_VISIBLE_DEVICES={gpu.uuid()}"])
+    mine.checkpoint(gworld.image("mine"), options())
+    mine.workload.goes_on()
+    before = len(gpu.log(call="lock"))
+    other = gworld.running(environ=[f"NVIDIA_VISIBLE_DEVICES={gpu.uuid()},GPU-0f0f0f0f"])
+    with pytest.raises(ttrpc.Error, match="GPU-0f0f0f0f") as caught:
+        other.checkpoint(gworld.image("other"), options())
+    assert "SEAT_MISMATCH" in caught.value.message
+    assert len(gpu.log(call="lock")) == before
+    other.workload.goes_on()
+
+
 # --- others at the same time ---
 
 def test_execs_wait_while_it_is_dumped(gworld, gpu, start_agent):
