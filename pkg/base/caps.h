@@ -7,8 +7,8 @@
 
 /*
  * Empties the bounding set of all but kept (CAP_..., n of them), as far as CAP_SETPCAP is there for
- * it: without, no new privileges (prctl) do the same for what is started. What the process has itself
- * is as it was.
+ * it: without, no new privileges (prctl) do the same for what is started. What the process has
+ * itself is as it was.
  */
 void caps_bound(const int *kept, size_t n);
 

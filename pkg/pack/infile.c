@@ -301,8 +301,8 @@ int inlayer_data(struct inlayer *l, struct bytes *ret, struct error *err)
 }
 
 /*
- * What the tar reader has not asked for: the rest of the last blocks, or what somebody has put behind
- * them, of which a byte is enough.
+ * What the tar reader has not asked for: the rest of the last blocks, or what somebody has put
+ * behind them, of which a byte is enough.
  */
 static int read_rest(struct inlayer *l, struct error *err)
 {

@@ -3,9 +3,9 @@
  * An archive being read: the outer tar file, and its layer as a stream through decompression and
  * the inner tar format. libarchive reads the formats; what it accepts beyond what outfile.h writes
  * is refused here, by position: an entry is one header block of 512 bytes and its content, the next
- * one begins there, and after the last one come two blocks of zeros and the end. Whatever tar can say
- * beside that - long names, attributes, sparse maps, another archive behind the end - takes blocks
- * of its own.
+ * one begins there, and after the last one come two blocks of zeros and the end. Whatever tar can
+ * say beside that - long names, attributes, sparse maps, another archive behind the end - takes
+ * blocks of its own.
  *
  * Errors: -EBADMSG with REASON_IMAGE_CORRUPT, or another -errno with REASON_STORE_FAILED.
  */

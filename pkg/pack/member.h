@@ -5,7 +5,7 @@
  *
  *	metadata.json, manifest.json   first: what follows is judged by them
  *	checkpoint/                    criu/
- *	rootfs-diff.tar                rootfs-diff.tar.zst, still compressed: readers look at the content
+ *	rootfs-diff.tar                rootfs-diff.tar.zst, compressed still: readers look into it
  *	spec.dump                      spec.json
  *	dump.log, stats-dump           logs/dump.log, logs/stats-dump
  *	config.dump, status.dump       made for these readers, not part of the checkpoint

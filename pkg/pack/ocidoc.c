@@ -97,7 +97,8 @@ static json_t *annotations(const struct metadata *m)
 	json_t *to = json_object();
 
 	for (size_t i = 0; to && i < ARRAY_SIZE(all); i++)
-		if (all[i].value && json_object_set_new(to, all[i].key, json_string(all[i].value)) < 0) {
+		if (all[i].value &&
+		    json_object_set_new(to, all[i].key, json_string(all[i].value)) < 0) {
 			json_decref(to);
 			return NULL;
 		}
@@ -129,8 +130,9 @@ int ocidoc_write_manifest(const struct metadata *m, const struct ocidoc_blob *co
 			  const struct ocidoc_blob *layer, struct buf *out, struct error *err)
 {
 	return write_doc(json_pack("{s:i, s:s, s:o, s:[o], s:o}", "schemaVersion", 2, "mediaType",
-				   TYPE_MANIFEST, "config", descriptor(TYPE_CONFIG, config), "layers",
-				   descriptor(TYPE_LAYER, layer), "annotations", annotations(m)),
+				   TYPE_MANIFEST, "config", descriptor(TYPE_CONFIG, config),
+				   "layers", descriptor(TYPE_LAYER, layer), "annotations",
+				   annotations(m)),
 			 out, err);
 }
 
@@ -139,9 +141,11 @@ int ocidoc_write_config(const struct metadata *m, const struct digest *diff, str
 {
 	struct reference r;
 
-	return write_doc(json_pack("{s:s, s:s, s:s, s:{}, s:{s:s, s:[s]}}", "created", m->created_at,
-				   "architecture", ARCHITECTURE, "os", "linux", "config", "rootfs",
-				   "type", "layers", "diff_ids", refer(diff, &r)), out, err);
+	return write_doc(json_pack("{s:s, s:s, s:s, s:{}, s:{s:s, s:[s]}}", "created",
+				   m->created_at, "architecture", ARCHITECTURE, "os", "linux",
+				   "config", "rootfs", "type", "layers", "diff_ids",
+				   refer(diff, &r)),
+			 out, err);
 }
 
 int ocidoc_write_config_dump(const struct metadata *m, struct buf *out, struct error *err)
@@ -161,9 +165,10 @@ int ocidoc_write_status_dump(const struct metadata *m, struct buf *out, struct e
 {
 	const struct metadata_container *c = &m->container;
 
-	return write_doc(json_pack("{s:s, s:{s:s}, s:{s:s}, s:s, s:{}, s:{}}", "id", c->id, "metadata",
-				   "name", container_name(m), "image", "image", or_empty(c->image),
-				   "image_ref", or_empty(c->image_digest), "annotations", "labels"),
+	return write_doc(json_pack("{s:s, s:{s:s}, s:{s:s}, s:s, s:{}, s:{}}", "id", c->id,
+				   "metadata", "name", container_name(m), "image", "image",
+				   or_empty(c->image), "image_ref", or_empty(c->image_digest),
+				   "annotations", "labels"),
 			 out, err);
 }
 
@@ -213,7 +218,8 @@ static int read_descriptor(const char *what, const json_t *d, const char *type,
 /* The element of an array that has no other. */
 static const json_t *only(const json_t *array)
 {
-	return json_is_array(array) && json_array_size(array) == 1 ? json_array_get(array, 0) : NULL;
+	return json_is_array(array) && json_array_size(array) == 1 ? json_array_get(array, 0)
+								   : NULL;
 }
 
 int ocidoc_read_layout(struct bytes text, struct error *err)
@@ -234,7 +240,8 @@ int ocidoc_read_index(struct bytes text, struct ocidoc_blob *ret_manifest, struc
 
 	if (r == 0 && !d)
 		r = fail_corrupt(err, OCIDOC_INDEX ": does not name one manifest");
-	return r < 0 ? r : read_descriptor("the image's manifest", d, TYPE_MANIFEST, ret_manifest, err);
+	return r < 0 ? r
+		     : read_descriptor("the image's manifest", d, TYPE_MANIFEST, ret_manifest, err);
 }
 
 int ocidoc_read_manifest(struct bytes text, struct ocidoc_blob *ret_config,

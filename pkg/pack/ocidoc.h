@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The documents of an archive: those that make it an OCI image (image-spec 1.1: image-layout,
- * image index, image manifest, image configuration), and those that readers of checkpoints expect in
- * its layer. An image here has one manifest and one layer.
+ * image index, image manifest, image configuration), and those that readers of checkpoints expect
+ * in its layer. An image here has one manifest and one layer.
  */
 #ifndef KYB_PACK_OCIDOC_H
 #define KYB_PACK_OCIDOC_H

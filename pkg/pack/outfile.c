@@ -11,7 +11,7 @@
 
 #define BLOCK 512
 
-/* -- what libarchive calls -------------------------------------------------------------------- */
+/* -- what libarchive calls --------------------------------------------------------------------- */
 
 static int write_all(struct outfile *o, uint64_t at, const void *p, size_t n)
 {
@@ -96,7 +96,7 @@ static la_ssize_t put_header(struct archive *a, void *client, const void *p, siz
 	return (la_ssize_t)n;
 }
 
-/* -- the layer -------------------------------------------------------------------------------- */
+/* -- the layer --------------------------------------------------------------------------------- */
 
 static int failed(struct outfile *o, struct archive *a, struct error *err)
 {

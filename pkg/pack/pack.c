@@ -157,7 +157,8 @@ static int put_manifest(struct packing *p, struct error *err)
 	if (r < 0)
 		return fail_sys(err, r, "hash %s", layout_checkpoint.manifest);
 	if (!digest_equal(&is, &p->metadata.manifest.sha256))
-		return fail_corrupt(err, "%s: changed while it was read", layout_checkpoint.manifest);
+		return fail_corrupt(err, "%s: changed while it was read",
+				    layout_checkpoint.manifest);
 	return put_text(p, layout_checkpoint.manifest, buf_bytes(&text), err);
 }
 
@@ -281,7 +282,8 @@ static int exists(struct error *err, const char *name)
 static int publish(int dirfd, const char *part, const char *name, bool force, struct error *err)
 {
 	if (renameat2(dirfd, part, dirfd, name, force ? 0 : RENAME_NOREPLACE) < 0)
-		return errno == EEXIST ? exists(err, name) : fail_sys(err, errno, "rename the archive");
+		return errno == EEXIST ? exists(err, name)
+				       : fail_sys(err, errno, "rename the archive");
 	return fsync(dirfd) < 0 ? fail_sys(err, errno, "sync the archive's directory") : 0;
 }
 

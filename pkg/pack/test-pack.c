@@ -192,8 +192,9 @@ static void damage_of_a_chunk_is_told_with_its_place(void **state)
 	rig_seal(&rig, "big", MANIFEST_TREE_MIN + 5);
 	tree_poke(rig.store_dir.fd, "big/criu/pages-2.img", ((uint64_t)9 << 20) + 7, 'X');
 	assert_int_equal(rig_pack(&rig, "big", "big.tar"), -EBADMSG);
-	assert_string_equal(error_text(&rig.err), "checkpoint 'big': criu/pages-2.img: is damaged in "
-						  "the chunk from offset 8388608");
+	assert_string_equal(error_text(&rig.err),
+			    "checkpoint 'big': criu/pages-2.img: is damaged in "
+			    "the chunk from offset 8388608");
 	assert_int_equal(rig_count(&rig), 0);
 }
 

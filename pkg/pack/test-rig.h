@@ -41,7 +41,8 @@ static inline void rig_seal(struct rig *r, const char *ref, uint64_t big)
 	(void)snprintf(work, sizeof(work), ".new-%s/rootfs-diff.tar.zst", ref);
 	tree_text(r->store_dir.fd, work, "changed files");
 	(void)snprintf(work, sizeof(work), ".new-%s", ref);
-	assert_int_equal(seal_checkpoint(r->store_dir.fd, work, &m, &rig_alone, &found, &r->err), 0);
+	assert_int_equal(seal_checkpoint(r->store_dir.fd, work, &m, &rig_alone, &found, &r->err),
+			 0);
 }
 
 static inline void rig_open(struct rig *r)

@@ -93,7 +93,7 @@ static void insert(struct buf *b, const uint8_t *at, const struct buf *what)
 	buf_commit(b, n);
 }
 
-/* -- taking apart, and putting together ---------------------------------------------------------- */
+/* -- taking apart, and putting together -------------------------------------------------------- */
 
 static la_ssize_t append(struct archive *a, void *client, const void *p, size_t n)
 {
@@ -253,7 +253,7 @@ static void a_forged_sound_one_is_taken(void **state)
 	assert_int_equal(rig_unpack(&rig, "f", "d"), 0);
 }
 
-/* -- kinds of entries ---------------------------------------------------------------------------- */
+/* -- kinds of entries -------------------------------------------------------------------------- */
 
 static void becomes(char type, const char *link, const char *why)
 {
@@ -333,7 +333,7 @@ static void a_header_that_changes_nothing(void **state)
 	refused("something between two entries");
 }
 
-/* -- names --------------------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------------------- */
 
 static void renamed(const char *name)
 {
@@ -404,7 +404,7 @@ static void extra_files(void **state)
 	refused("an entry that is not in the manifest");
 }
 
-/* -- sizes ----------------------------------------------------------------------------------------- */
+/* -- sizes ------------------------------------------------------------------------------------- */
 
 static void other_sizes(void **state)
 {
@@ -453,7 +453,8 @@ static void an_end_that_is_missing_or_goes_on(void **state)
 /* 256 MiB of zeros are some kilobytes: read as far as it takes to see that they are too many. */
 static void bombs(void **state)
 {
-	_cleanup_buf_ struct buf blob = BUF_NULL, file = BUF_NULL, nothing = BUF_LIMIT((size_t)1 << 30);
+	_cleanup_buf_ struct buf blob = BUF_NULL, file = BUF_NULL,
+				 nothing = BUF_LIMIT((size_t)1 << 30);
 	size_t n = (size_t)256 << 20;
 
 	(void)state;
@@ -481,7 +482,7 @@ static void more_than_is_allowed(void **state)
 	refused("more than the 100 that are allowed");
 }
 
-/* -- what describes it ---------------------------------------------------------------------------- */
+/* -- what describes it ------------------------------------------------------------------------- */
 
 static void set_content(const char *name, const struct buf *text)
 {
@@ -506,8 +507,8 @@ static void forge_manifest(void (*change)(struct manifest_file *files, size_t n)
 
 	assert_int_equal(manifest_read(bytes_of(h + BLOCK, size_at(h)), &layout_checkpoint, &arena,
 				       &m, &rig.err), 0);
-	assert_int_equal(metadata_read(bytes_of(d + BLOCK, size_at(d)), &arena, &metadata, &rig.err),
-			 0);
+	assert_int_equal(
+		metadata_read(bytes_of(d + BLOCK, size_at(d)), &arena, &metadata, &rig.err), 0);
 	assert_true(m.n_files < ARRAY_SIZE(files));
 	memcpy(files, m.files, m.n_files * sizeof(*files));
 	change(files, m.n_files);
@@ -540,8 +541,9 @@ static void huge(struct manifest_file *files, size_t n)
 
 static void too_long(struct manifest_file *files, size_t n)
 {
-	pages(files, n)->path = "criu/pages-1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-				"xxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+	pages(files, n)->path =
+		"criu/pages-1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 }
 
 static void a_manifest_with_other_modes(void **state)
@@ -589,7 +591,7 @@ static void images_that_do_not_verify(void **state)
 	refused("criu/kybernate.json: is damaged");
 }
 
-/* -- the file itself -------------------------------------------------------------------------------- */
+/* -- the file itself --------------------------------------------------------------------------- */
 
 static void refused_archive(const char *why)
 {
@@ -721,7 +723,8 @@ static void layers_that_are_not_compressed_or_twice(void **state)
 /* The compressed layer goes on: with rubbish, or with another frame. */
 static void layers_with_something_behind(void **state)
 {
-	_cleanup_buf_ struct buf blob = BUF_NULL, more = BUF_NULL, nothing = BUF_NULL, file = BUF_NULL;
+	_cleanup_buf_ struct buf blob = BUF_NULL, more = BUF_NULL, nothing = BUF_NULL,
+				 file = BUF_NULL;
 
 	(void)state;
 	compress(&tar, &blob);

@@ -343,7 +343,8 @@ static int skip_extras(struct unpacking *u, struct error *err)
 		/* In the order of the alphabet, as they are: none can come again. */
 		if (e.dir || !member_is_extra(e.name) || strcmp(e.name, last) <= 0 ||
 		    e.size > EXTRA_MAX)
-			return fail_corrupt(err, "the layer: has an entry that is not in the manifest");
+			return fail_corrupt(err,
+					    "the layer: has an entry that is not in the manifest");
 		memcpy(last, e.name, sizeof(last));
 	}
 	return r < 0 ? r : 0;
@@ -403,7 +404,8 @@ static int verify(const struct unpacking *u, struct error *err)
 static int sync_dirs(const struct unpacking *u, struct error *err)
 {
 	for (size_t i = 0; i < u->n_dirs; i++) {
-		_cleanup_close_ int fd = path_open_beneath(u->out, u->dirs[i], O_RDONLY | O_DIRECTORY);
+		_cleanup_close_ int fd = path_open_beneath(u->out, u->dirs[i],
+							   O_RDONLY | O_DIRECTORY);
 
 		if (fd < 0 || fsync(fd) < 0)
 			return fail_sys(err, fd < 0 ? fd : errno, "sync %s", u->dirs[i]);
@@ -433,7 +435,8 @@ static int fill(struct unpacking *u, int dirfd, const char *part, const char *na
 		r = check_stopped(u, err);
 	(void)close(u->out);
 	if (r == 0 && renameat2(dirfd, part, dirfd, name, RENAME_NOREPLACE) < 0)
-		r = errno == EEXIST ? exists(name, err) : fail_sys(err, errno, "rename the directory");
+		r = errno == EEXIST ? exists(name, err)
+				    : fail_sys(err, errno, "rename the directory");
 	return r;
 }
 
@@ -450,7 +453,8 @@ static int unpack_into(struct unpacking *u, int dirfd, const char *name, struct 
 	if (r < 0) {
 		int gone = path_remove_tree(dirfd, part);
 
-		return gone < 0 ? error_wrap(err, r, "%s stays, for it cannot be removed", part) : r;
+		return gone < 0 ? error_wrap(err, r, "%s stays, for it cannot be removed", part)
+				: r;
 	}
 	return fsync(dirfd) < 0 ? fail_sys(err, errno, "sync the directory above") : 0;
 }

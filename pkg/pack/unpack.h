@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Unpacking: from a file that pack.h has written, and that may have been anywhere since, to a
- * directory with a checkpoint as the store has it. Its sub-directory criu/ is an image directory, of
- * which containers are restored.
+ * directory with a checkpoint as the store has it. Its sub-directory criu/ is an image directory,
+ * of which containers are restored.
  *
  * Only what a packer of ours writes is accepted, byte position by byte position: regular files
  * whose names, order, sizes and digests are those of the manifest in the archive, in tar headers of

@@ -36,21 +36,23 @@ static const int read_all[] = { CAP_DAC_READ_SEARCH };
  */
 static const char *const allowed[] = {
 	/* files */
-	"close", "fadvise64", "fallocate", "fcntl", "fdatasync", "flock", "fstat", "fstatfs", "fsync",
-	"getdents64", "lseek", "mkdirat", "newfstatat", "openat", "openat2", "pread64", "pwrite64",
-	"read", "readv", "renameat", "renameat2", "statx", "unlinkat", "write", "writev",
+	"close", "fadvise64", "fallocate", "fcntl", "fdatasync", "flock", "fstat", "fstatfs",
+	"fsync", "getdents64", "lseek", "mkdirat", "newfstatat", "openat", "openat2",
+	"pread64", "pwrite64", "read", "readv", "renameat", "renameat2", "statx", "unlinkat",
+	"write", "writev",
 	/* what is new in the store, and when to end */
 	"inotify_add_watch", "inotify_init1", "poll", "ppoll", "rt_sigpending", "signalfd4",
 	/* memory: what may be executed was mapped before, see below */
 	"brk", "madvise", "mremap", "munmap",
 	/* itself */
-	"clock_gettime", "clock_nanosleep", "exit", "exit_group", "futex", "getegid", "geteuid",
-	"getgid", "getpid", "getrandom", "gettid", "gettimeofday", "getuid", "restart_syscall",
-	"rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity",
-	"sched_yield", "set_robust_list", "sigaltstack", "sysinfo", "tgkill", "uname",
+	"clock_gettime", "clock_nanosleep", "exit", "exit_group", "futex", "getegid",
+	"geteuid", "getgid", "getpid", "getrandom", "gettid", "gettimeofday", "getuid",
+	"restart_syscall", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+	"sched_getaffinity", "sched_yield", "set_robust_list", "sigaltstack", "sysinfo",
+	"tgkill", "uname",
 };
 
-/* -- the user -------------------------------------------------------------------------------- */
+/* -- the user ---------------------------------------------------------------------------------- */
 
 static int become(uid_t uid, gid_t gid, bool keep)
 {
@@ -89,7 +91,7 @@ int isolate_user(const char *name, bool keep, struct error *err)
 	return r < 0 ? error_sys(err, r, "become user '%s'", name) : 0;
 }
 
-/* -- limits ---------------------------------------------------------------------------------- */
+/* -- limits ------------------------------------------------------------------------------------ */
 
 static int limit(int resource, rlim_t most)
 {
@@ -107,7 +109,7 @@ static int set_limits(void)
 	return r < 0 ? r : limit(RLIMIT_NPROC, 0);
 }
 
-/* -- Landlock -------------------------------------------------------------------------------- */
+/* -- Landlock ---------------------------------------------------------------------------------- */
 
 #define TO_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define TO_WRITE                                                                                   \
@@ -131,12 +133,15 @@ static uint64_t handled(long abi)
 
 static int allow(int rules, int fd, uint64_t access)
 {
-	const struct landlock_path_beneath_attr rule = { .allowed_access = access, .parent_fd = fd };
+	const struct landlock_path_beneath_attr rule = {
+		.allowed_access = access, .parent_fd = fd,
+	};
 
 	if (fd < 0)
 		return 0;
-	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno
-											      : 0;
+	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int confine(const struct isolate *i)
@@ -161,7 +166,7 @@ static int confine(const struct isolate *i)
 	return r;
 }
 
-/* -- system calls ---------------------------------------------------------------------------- */
+/* -- system calls ------------------------------------------------------------------------------ */
 
 static int allow_call(scmp_filter_ctx ctx, const char *name)
 {

@@ -36,14 +36,15 @@ struct options {
 
 static int usage(FILE *to, int status)
 {
-	(void)fprintf(to, "usage: kybernate-sidecar [--user NAME] VERB\n"
-			  "\n"
-			  "  pack [--store DIR] [--force] REF FILE   a checkpoint becomes one file\n"
-			  "  unpack [--max-size BYTES] FILE DIR      and a directory again\n"
-			  "  serve [--store DIR] --out DIR           packs what gets sealed, as REF.tar\n"
-			  "  --help, --version\n"
-			  "\n"
-			  "See kybernate-sidecar(8).\n");
+	(void)fprintf(
+		to, "usage: kybernate-sidecar [--user NAME] VERB\n"
+		    "\n"
+		    "  pack [--store DIR] [--force] REF FILE   a checkpoint becomes one file\n"
+		    "  unpack [--max-size BYTES] FILE DIR      and a directory again\n"
+		    "  serve [--store DIR] --out DIR           packs what gets sealed, as REF.tar\n"
+		    "  --help, --version\n"
+		    "\n"
+		    "See kybernate-sidecar(8).\n");
 	return status;
 }
 
@@ -80,7 +81,8 @@ static int open_parent(const char *path, const char **ret_name, struct error *er
 	char parent[PATH_MAX];
 	int fd;
 
-	if (PATH_PRINTF(parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".") < 0)
+	if (PATH_PRINTF(parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".") <
+	    0)
 		return error_set(err, -ENAMETOOLONG, "%s: is too long", path);
 	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
@@ -150,7 +152,8 @@ static int open_store_confined(const struct options *o, int out, struct store **
 
 	if (readable < 0)
 		return readable;
-	r = confine(&(struct isolate){ .read_all = true, .readable = readable, .writable = out }, err);
+	r = confine(&(struct isolate){.read_all = true, .readable = readable, .writable = out},
+		    err);
 	return r < 0 ? r : store_open(o->store, STORE_READER, NULL, ret, err);
 }
 

@@ -70,7 +70,7 @@ static void failed(const struct serving *s, struct known *k, int r, const struct
 
 static void pack_one(struct serving *s, struct known *k, const char *file)
 {
-	const struct pack_options options = { .stopped = s->config->stopped, .arg = s->config->arg };
+	const struct pack_options options = {.stopped = s->config->stopped, .arg = s->config->arg};
 	struct error err = ERROR_NULL;
 	struct pack_result result;
 	nsec_t start = time_now();

@@ -25,9 +25,9 @@ struct serve_config {
 #define SERVE_TRIES 5
 
 /*
- * Packs what is in the store and has no archive, then what comes. One that cannot be packed is tried
- * again, later and later, SERVE_TRIES times in all; a damaged one is not. An archive that is there is
- * never looked at.
+ * Packs what is in the store and has no archive, then what comes. One that cannot be packed is
+ * tried again, later and later, SERVE_TRIES times in all; a damaged one is not. An archive that is
+ * there is never looked at.
  *
  * Returns 0 when it was ended, or negative with err.
  */

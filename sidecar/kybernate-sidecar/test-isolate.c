@@ -130,7 +130,8 @@ static int files(void)
 	return refused(syscall(SYS_open_by_handle_at, rig.store_fd, NULL, 0)) +
 	       refused(symlinkat("/etc/passwd", rig.out_fd, "l")) +
 	       refused(linkat(rig.out_fd, "a", rig.out_fd, "b", 0)) +
-	       refused(mkfifoat(rig.out_fd, "f", 0600)) + refused(fchmodat(rig.out_fd, "a", 06755, 0)) +
+	       refused(mkfifoat(rig.out_fd, "f", 0600)) +
+	       refused(fchmodat(rig.out_fd, "a", 06755, 0)) +
 	       refused(fchownat(rig.out_fd, "a", 0, 0, 0)) + refused(chdir("/"));
 }
 
@@ -157,7 +158,8 @@ static int elsewhere(void)
 		return 3;
 	if (openat(rig.store_fd, "new", O_WRONLY | O_CREAT, 0600) >= 0)
 		return 4;
-	if (unlinkat(rig.store_fd, "secret", 0) == 0 || openat(rig.store_fd, "secret", O_WRONLY) >= 0)
+	if (unlinkat(rig.store_fd, "secret", 0) == 0 ||
+	    openat(rig.store_fd, "secret", O_WRONLY) >= 0)
 		return 5;
 	return opendir("/proc/self") ? 6 : 0;
 }

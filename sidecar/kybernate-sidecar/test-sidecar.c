@@ -98,7 +98,8 @@ static void it_packs_and_unpacks(void **state)
 	line = json_loads(said, 0, NULL);
 	assert_string_equal(json_string_value(json_object_get(line, "ref")), "big");
 	assert_string_equal(json_string_value(json_object_get(line, "file")), file);
-	assert_true(json_integer_value(json_object_get(line, "bytes")) > (json_int_t)MANIFEST_TREE_MIN);
+	assert_true(json_integer_value(json_object_get(line, "bytes")) >
+		    (json_int_t)MANIFEST_TREE_MIN);
 	json_decref(line);
 	assert_int_equal(RUN("unpack", file, dir), 0);
 	assert_true(tree_has(rig.out.fd, "big/criu/pages-2.img"));
