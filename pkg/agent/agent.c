@@ -251,6 +251,7 @@ static int set_up_node(struct agent *agent, struct error *err)
 	list_init(&node->operations);
 	list_init(&node->prepared);
 	list_init(&node->degraded);
+	list_init(&node->returning);
 	set_timeouts(agent);
 	return set_groups(agent, err);
 }
@@ -358,6 +359,7 @@ int agent_run(const char *settings_path, struct error *err)
 	list_init(&agent->switchings);
 	list_init(&agent->deletions);
 	list_init(&agent->node.degraded);
+	list_init(&agent->node.returning);
 	list_init(&agent->node.prepared);
 	list_init(&agent->node.operations);
 	agent->node.journal = JOURNAL_NULL;

@@ -208,6 +208,7 @@ static void open_node(struct agent *a)
 	list_init(&n->operations);
 	list_init(&n->prepared);
 	list_init(&n->degraded);
+	list_init(&n->returning);
 }
 
 int rig_open(void **state)

@@ -92,6 +92,7 @@ static void measure(struct fake_worker *w, struct gpu_call *call)
 
 	memset(m, 0, sizeof(*m));
 	m->n_devices = 1;
+	m->devices[0].free = w->gpu_free ? w->gpu_free : GPU_BYTES_UNKNOWN;
 	for (size_t i = 0; i < w->n && m->n_processes < GPU_PROCESSES_MAX; i++)
 		if (w->procs[i].cuda && !w->procs[i].gone &&
 		    w->procs[i].state != CUDA_STATE_CHECKPOINTED)

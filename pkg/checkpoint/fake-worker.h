@@ -50,6 +50,7 @@ struct fake_worker {
 	struct fake_process procs[FAKE_MAX];
 	size_t n;
 	struct fake_fault faults[FAKE_FAULTS];
+	uint64_t gpu_free; /* bytes, by NVML; 0 = it does not say */
 	bool backwards; /* calls end in the opposite order */
 	nsec_t ready_at; /* it is being started until then; NSEC_NEVER: for ever */
 	int unusable;    /* what is wrong with its driver then; 0 = nothing */

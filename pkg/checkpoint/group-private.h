@@ -34,7 +34,10 @@ struct gpu_group {
 	struct list members; /* struct member, in the order of discovery */
 	size_t n;
 	struct list candidates;
-	struct gpu_memory memory;
+	struct gpu_memory memory; /* before the save */
+	struct gpu_memory now;    /* before a restore */
+	struct list *returning;   /* groups whose restore is under way; NULL = there are no others */
+	struct list returning_node;
 	struct gpu_call memory_call;
 	struct cuda_gpu_pair pairs[GPU_DEVICES_MAX];
 	uint32_t n_pairs;
@@ -97,5 +100,8 @@ void group_discover(struct gpu_group *g, void (*next)(struct gpu_group *g));
 void group_forget_candidates(struct gpu_group *g);
 /* Asks what each member holds. Then next(). */
 void group_measure(struct gpu_group *g, void (*next)(struct gpu_group *g));
+/* Have the GPUs room for what those hold that are CHECKPOINTED? Else notes which one has not
+ * (VRAM_SHORT). What is not known decides nothing. Then next(). */
+void group_room(struct gpu_group *g, void (*next)(struct gpu_group *g));
 
 #endif

@@ -19,6 +19,7 @@ void group_finish(struct gpu_group *g)
 	gpu_group_done done = g->done;
 
 	g->done = NULL;
+	list_remove(&g->returning_node);
 	done(g->data, g->err.code, &g->err);
 }
 
@@ -392,9 +393,17 @@ static void restore_look(struct gpu_group *g)
 		group_pass(g, GPU_OP_STATE, group_living, restore_verify);
 }
 
+static void restore_all(struct gpu_group *g)
+{
+	if (group_failed(g))
+		group_finish(g);
+	else
+		group_pass(g, GPU_OP_RESTORE, group_living, restore_look);
+}
+
 static void restore_begin(struct gpu_group *g)
 {
-	group_pass(g, GPU_OP_RESTORE, group_living, restore_look);
+	group_room(g, restore_all);
 }
 
 void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,
@@ -469,6 +478,7 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 	g->list_data = data;
 	list_init(&g->members);
 	list_init(&g->candidates);
+	list_init(&g->returning_node);
 	*ret = g;
 	return 0;
 }
@@ -480,6 +490,11 @@ void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data
 	g->list_data = data;
 }
 
+void gpu_group_share(struct gpu_group *g, struct list *returning)
+{
+	g->returning = returning;
+}
+
 void gpu_group_free(struct gpu_group *g)
 {
 	struct member *m;
@@ -487,6 +502,7 @@ void gpu_group_free(struct gpu_group *g)
 	if (!g)
 		return;
 	timer_cancel(&g->timer);
+	list_remove(&g->returning_node);
 	group_forget_candidates(g);
 	gpu_call_forget(&g->memory_call);
 	while ((m = list_first(&g->members, struct member, node))) {

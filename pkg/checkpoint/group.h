@@ -60,6 +60,9 @@ int gpu_group_new(struct gpu_group **ret, struct loop *loop, struct gpu_worker *
 		  gpu_group_lister list, void *data);
 /* From now on processes are listed so. Not while a call is under way. */
 void gpu_group_set_lister(struct gpu_group *g, gpu_group_lister list, void *data);
+/* Groups that share GPUs: between the look and the end of its restore each counts as taken, for the
+ * others in the list, what one is bringing back. Borrowed, outlives the group. */
+void gpu_group_share(struct gpu_group *g, struct list *returning);
 /* Calls under way are forgotten, done() is not called. NULL is fine. */
 void gpu_group_free(struct gpu_group *g);
 
@@ -96,7 +99,11 @@ void gpu_group_lock(struct gpu_group *g, nsec_t deadline, gpu_group_done done, v
 /* Moves the GPU memory of all into host memory; then all are CHECKPOINTED and no further CUDA
  * process has appeared. After a failure follow with gpu_group_recover(). */
 void gpu_group_save(struct gpu_group *g, nsec_t deadline, gpu_group_done done, void *data);
-/* The way back: all CHECKPOINTED -> LOCKED. pairs as in gpu_worker_restore(), borrowed. */
+/*
+ * The way back: all CHECKPOINTED -> LOCKED. pairs as in gpu_worker_restore(), borrowed. The driver's
+ * first out-of-memory is final for a process; so where NVML says, now, that a GPU has no room for
+ * what was saved, the driver is not asked (VRAM_SHORT). The same in a recovery, which looks again.
+ */
 void gpu_group_restore(struct gpu_group *g, const struct cuda_gpu_pair *pairs, uint32_t n_pairs,
 		       nsec_t deadline, gpu_group_done done, void *data);
 /* All LOCKED -> RUNNING. */

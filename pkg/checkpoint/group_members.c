@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which processes a group has, and what GPU memory they hold. What is done to them: group.c. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "checkpoint/group-private.h"
 #include "checkpoint/jobfile.h"
+#include "gpu/uuid.h"
 #include "proc/procfs.h"
 
 /* --- members -------------------------------------------------------------------------------- */
@@ -275,5 +278,82 @@ void group_measure(struct gpu_group *g, void (*next)(struct gpu_group *g))
 	g->next = NULL;
 	g->pending++;
 	gpu_worker_memory(g->worker, &g->memory_call, &g->memory, g->deadline, memory_done);
+	group_then(g, next);
+}
+
+static uint32_t find_device(const struct gpu_memory *mem, const struct cuda_uuid *uuid)
+{
+	uint32_t i = 0;
+
+	while (i < mem->n_devices && memcmp(&mem->devices[i].uuid, uuid, sizeof(*uuid)) != 0)
+		i++;
+	return i;
+}
+
+/* On its device of that number: what is known, shared out evenly over the GPUs of a process. */
+static uint64_t saved_of(const struct gpu_group *g, uint32_t device)
+{
+	const struct member *m;
+	uint64_t sum = 0;
+
+	list_for_each(m, &g->members, node)
+		if (group_checkpointed(&m->pub) && (m->pub.devices & (1U << device)) &&
+		    m->pub.vram_bytes != GPU_BYTES_UNKNOWN)
+			sum += m->pub.vram_bytes / (uint64_t)__builtin_popcount(m->pub.devices);
+	return sum;
+}
+
+/* By others, which may or may not have it already. */
+static uint64_t promised(const struct gpu_group *g, const struct cuda_uuid *uuid)
+{
+	const struct gpu_group *other;
+	uint64_t sum = 0;
+
+	if (!g->returning)
+		return 0;
+	list_for_each(other, g->returning, returning_node) {
+		uint32_t device = find_device(&other->memory, uuid);
+
+		if (other != g && device < other->memory.n_devices)
+			sum += saved_of(other, device);
+	}
+	return sum;
+}
+
+static void room_known(struct gpu_call *call)
+{
+	struct gpu_group *g = container_of(call, struct gpu_group, memory_call);
+	struct error err = ERROR_NULL;
+
+	for (uint32_t i = 0; call->result == 0 && i < g->memory.n_devices; i++) {
+		const struct cuda_uuid *uuid = &g->memory.devices[i].uuid;
+		uint32_t now = find_device(&g->now, uuid);
+		uint64_t need = saved_of(g, i), taken = promised(g, uuid), has;
+		char text[GPU_UUID_TEXT_MAX];
+
+		has = now < g->now.n_devices ? g->now.devices[now].free : GPU_BYTES_UNKNOWN;
+		if (!need || has == GPU_BYTES_UNKNOWN || (taken <= has && need <= has - taken))
+			continue;
+		(void)error_reason(&err, REASON_VRAM_SHORT, -ENOMEM,
+				   "%s has %" PRIu64 " MiB of GPU memory free, %" PRIu64
+				   " MiB of it promised to others, %" PRIu64
+				   " MiB are needed to bring it back",
+				   gpu_uuid_format(uuid, text), has >> 20, taken >> 20, need >> 20);
+		group_note(g, &err);
+	}
+	if (g->returning && !group_failed(g))
+		list_append(g->returning, &g->returning_node);
+	group_one_less(g);
+}
+
+void group_room(struct gpu_group *g, void (*next)(struct gpu_group *g))
+{
+	g->next = NULL;
+	/* Other GPUs than before: whoever chose them has looked at them. */
+	if (g->memory.n_devices && !g->n_pairs) {
+		list_remove(&g->returning_node);
+		g->pending++;
+		gpu_worker_memory(g->worker, &g->memory_call, &g->now, g->deadline, room_known);
+	}
 	group_then(g, next);
 }

@@ -68,15 +68,24 @@ static void recover_pass(struct gpu_group *g, enum gpu_op op, group_wants which)
 	group_pass(g, op, which, recover_look);
 }
 
+static void recover_saved(struct gpu_group *g)
+{
+	if (group_failed(g))
+		recover_later(g);
+	else
+		recover_pass(g, GPU_OP_RESTORE, group_checkpointed);
+}
+
 static void recover_looked(struct gpu_group *g)
 {
+	list_remove(&g->returning_node); /* what is back is NVML's to count */
 	if (group_failed(g)) {
 		recover_later(g);
 		return;
 	}
 	/* All have their memory back before any goes on: they may be waiting for each other. */
 	if (any(g, group_checkpointed))
-		recover_pass(g, GPU_OP_RESTORE, group_checkpointed);
+		group_room(g, recover_saved);
 	else if (any(g, group_locked))
 		recover_pass(g, GPU_OP_UNLOCK, group_locked);
 	else if (group_all_in(g, CUDA_STATE_RUNNING) || !any(g, in_between))

@@ -573,7 +573,10 @@ int operation_find_processes(struct operation *op, pid_t pid, struct error *err)
 		return 0;
 	r = gpu_group_new(&op->group, op->node->loop, op->node->worker, operation_list_pids,
 			  &op->cgroup);
-	return r < 0 ? error_set(err, r, "out of memory") : 0;
+	if (r < 0)
+		return error_set(err, r, "out of memory");
+	gpu_group_share(op->group, &op->node->returning);
+	return 0;
 }
 
 static void thawed(struct freezer *f, int r, const struct error *err)

@@ -74,6 +74,7 @@ struct node {
 	unsigned int max_operations;
 	struct list prepared; /* checkpoints verified for a restore to come */
 	struct list degraded; /* containers whose GPU memory could not be brought back yet */
+	struct list returning; /* of gpu_group_share() */
 };
 
 struct operation;

@@ -314,6 +314,8 @@ static int know_processes(struct operation *op, const struct journal_record *rec
 				       &op->cgroup)
 		       : -ENOMEM;
 
+	if (r == 0)
+		gpu_group_share(op->group, &op->node->returning);
 	for (size_t i = 0; r == 0 && i < rec->n_processes; i++) {
 		const struct journal_process *p = &rec->processes[i];
 		const struct gpu_member m = {

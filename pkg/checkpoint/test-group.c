@@ -553,6 +553,85 @@ static void what_cannot_be_restored_stays_safe(void **state)
 	assert_int_equal(unlocked_early, 0);
 }
 
+/* The driver's first out-of-memory would be final: it is not asked before there is room. */
+static void without_room_the_driver_is_not_asked(void **state)
+{
+	struct fixture *f = *state;
+
+	checkpointed(f, 2);
+	f->worker.gpu_free = 1;
+	assert_int_equal(restore(f), -ENOMEM);
+	assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	assert_int_equal(recover(f), -ENOMEM);
+	assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	assert_true(f->worker.calls[GPU_OP_MEMORY] > 5); /* a recovery looks again and again */
+	assert_int_equal(f->worker.calls[GPU_OP_RESTORE], 0);
+	all_are(f, CUDA_STATE_CHECKPOINTED);
+	f->worker.gpu_free = 2000;
+	assert_int_equal(recover(f), 0);
+	all_are(f, CUDA_STATE_RUNNING);
+}
+
+static void nobody(void *data, int r, const struct error *err)
+{
+	(void)err;
+	*(int *)data = r;
+}
+
+/* What another group is bringing back is not there for this one, though NVML says so. */
+static void what_is_promised_is_taken(void **state)
+{
+	struct fixture *f = *state;
+	struct gpu_group *other;
+	struct list returning;
+	int others = 1;
+
+	list_init(&returning);
+	checkpointed(f, 1);
+	gpu_group_share(f->group, &returning);
+	f->worker.gpu_free = 1500; /* each has 1000 */
+	assert_int_equal(gpu_group_new(&other, f->loop, fake_worker_of(&f->worker), fake_list,
+				       &f->worker), 0);
+	gpu_group_share(other, &returning);
+	f->worker.procs[0].listed = false;
+	(void)fake_process(&f->worker);
+	gpu_group_lock(other, NSEC_NEVER, nobody, &others);
+	while (others == 1)
+		assert_true(loop_round(f->loop, NSEC_NEVER) >= 0);
+	others = 1;
+	gpu_group_save(other, NSEC_NEVER, nobody, &others);
+	while (others == 1)
+		assert_true(loop_round(f->loop, NSEC_NEVER) >= 0);
+	assert_int_equal(others, 0);
+	others = 1;
+	gpu_group_restore(other, NULL, 0, NSEC_NEVER, nobody, &others);
+	while (!f->worker.calls[GPU_OP_RESTORE])
+		assert_true(loop_round(f->loop, NSEC_NEVER) >= 0);
+	assert_int_equal(restore(f), -ENOMEM);
+	assert_int_equal(f->err.reason, REASON_VRAM_SHORT);
+	assert_int_equal(f->worker.calls[GPU_OP_RESTORE], 1);
+	while (others == 1)
+		assert_true(loop_round(f->loop, NSEC_NEVER) >= 0);
+	assert_int_equal(others, 0);
+	assert_int_equal(restore(f), 0); /* the other's is NVML's to count now */
+	gpu_group_free(other);
+}
+
+/* One that is back needs no room any more, and a question that fails is no answer. */
+static void what_is_not_known_of_the_room_decides_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	checkpointed(f, 2);
+	f->worker.gpu_free = 1;
+	f->worker.faults[0] = (struct fake_fault){ .op = GPU_OP_MEMORY, .kind = FAKE_FAIL,
+						   .code = -EIO, .reason = REASON_WORKER_FAILED };
+	assert_int_equal(restore(f), 0);
+	f->worker.faults[0] = (struct fake_fault){ 0 };
+	assert_int_equal(recover(f), 0); /* all are LOCKED: there is nothing to bring back */
+	all_are(f, CUDA_STATE_RUNNING);
+}
+
 /* One that the driver has lost cannot be helped; the others have a right to go on. */
 static void one_that_is_lost_does_not_hold_the_others(void **state)
 {
@@ -893,6 +972,9 @@ int main(void)
 		T(a_way_back_that_fails_is_told_and_recovered),
 		T(a_recovery_does_not_give_up),
 		T(what_cannot_be_restored_stays_safe),
+		T(without_room_the_driver_is_not_asked),
+		T(what_is_promised_is_taken),
+		T(what_is_not_known_of_the_room_decides_nothing),
 		T(one_that_is_lost_does_not_hold_the_others),
 		T(they_are_held_again),
 		T(a_hold_that_fails_is_told),

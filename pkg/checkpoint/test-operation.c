@@ -222,6 +222,7 @@ static int setup(void **state)
 	list_init(&f.node.operations);
 	list_init(&f.node.prepared);
 	list_init(&f.node.degraded);
+	list_init(&f.node.returning);
 	fake_worker_open(&f.worker, f.loop);
 	*state = &f;
 	return 0;

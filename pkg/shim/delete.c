@@ -96,7 +96,13 @@ static void exit_told(struct process *p)
 static void exit_overdue(struct timer *t)
 {
 	struct delete *d = container_of(t, struct delete, timer);
+	struct error err = ERROR_NULL;
 
+	if (!d->runtime_done) {
+		d->p->exit_hook = NULL;
+		flow_resume(&d->flow, process_allow(d->p, "delete", IN(STOPPED), &err), &err);
+		return;
+	}
 	log_warning("the runtime has deleted a container whose init has not exited",
 		    F_STR("container", d->c->id), F_INT("pid", d->p->pid));
 	exit_told(d->p);
@@ -250,8 +256,15 @@ static void begin(struct op *op)
 	struct delete *d;
 	int r;
 
-	r = process_allow(op->p, "delete",
-			  IN(CREATED) | IN(CREATED_CHECKPOINT) | IN(STOPPED), &err);
+	/*
+	 * An init that has exited counts as running until its execs are told of, which takes as long
+	 * as the runtime is still starting one. containerd asks just once where it has forgotten the
+	 * container while it was down (1.7: "cleaning leaked shim process"): let it wait, not fail.
+	 */
+	r = op->p->init && op->c->init_reaped && op->p->state != PROCESS_DELETED
+		    ? 0
+		    : process_allow(op->p, "delete",
+				    IN(CREATED) | IN(CREATED_CHECKPOINT) | IN(STOPPED), &err);
 	d = r == 0 ? calloc(1, sizeof(*d)) : NULL;
 	if (r == 0 && !d)
 		r = error_set(&err, -ENOMEM, "out of memory");

@@ -234,6 +234,34 @@ static void an_init_that_dies_during_an_exec_waits_for_it(void **state)
 	rig_answer_done(&start);
 }
 
+/* containerd has forgotten the container, and asks once. */
+static void a_delete_waits_for_the_exit_of_the_init(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+	struct answer start, delete;
+
+	assert_int_equal(rig_delete(r, "web", "", NULL), RPC_UNKNOWN);
+	assert_int_equal(rig_exec(r, "web", "sh", NULL), RPC_OK);
+	rig_script(r, "web", "exec", "wait\nfail container not running\n");
+	begin_start(r, &start, "web", "sh");
+	UNTIL(r, rig_calls(r, "web", "exec"));
+	kill_process(&c->init);
+	UNTIL(r, c->init_waits);
+	rig_begin_simple(r, &delete, "Delete", "web");
+	UNTIL(r, c->init.exit_hook);
+	assert_int_equal(rig_calls(r, "web", "delete web"), 0);
+	rig_go(r, "web", "exec");
+	UNTIL(r, start.done);
+	UNTIL(r, delete.done);
+	assert_int_equal(delete.r, 0);
+	rig_event(r, 3, "/tasks/exit web web 137");
+	rig_event(r, 4, "/tasks/delete web 137");
+	rig_events_end(r, 5);
+	rig_answer_done(&start);
+	rig_answer_done(&delete);
+}
+
 static void an_init_that_dies_during_an_exec_that_fails_is_told(void **state)
 {
 	struct rig *r = *state;
@@ -385,6 +413,7 @@ int main(int argc, char **argv)
 		T(the_exit_of_the_init_is_told_last),
 		T(a_container_takes_its_execs_with_it),
 		T(an_init_that_dies_during_an_exec_waits_for_it),
+		T(a_delete_waits_for_the_exit_of_the_init),
 		T(an_init_that_dies_during_an_exec_that_fails_is_told),
 		T(the_rest_of_a_container_that_shares_pids_is_killed),
 		T(what_the_runtime_says_of_a_kill_is_translated),

@@ -278,10 +278,8 @@ def test_deadline_during_a_dump(world):
 
 
 def criu_of(container):
-    """Pids of CRIU at work below the shim. It calls itself by what it does, where it can."""
-    found = {pid: procs.command(pid) for pid in procs.descendants(container.shim_pid())}
-    return [pid for pid, argv in found.items() if "swrk" in argv or argv[0:1] and
-            argv[0].startswith("criu:")]
+    """Pids of CRIU at work below the shim."""
+    return [pid for pid in procs.descendants(container.shim_pid()) if procs.is_criu(pid)]
 
 
 @pytest.mark.machine

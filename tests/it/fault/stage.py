@@ -19,6 +19,7 @@ import time
 from gpu.conftest import Workload
 from gpu.test_checkpoint import options
 from kyb import procs, ttrpc
+from kyb.agent import pb
 from kyb.wait import until
 
 from . import memory
@@ -85,11 +86,14 @@ class Stage:
         self.shim = None         # its pid
         self.mended = None       # when the last thing was put right
         self.more = []           # further workloads
+        self.late = False        # there is to be one that becomes a CUDA process when it is told to
         self.shim_dead = False
         self.killed = False      # the container, on purpose
+        self.exit_status = 137   # its, then
         self.agent_fds = 0
         self.timeout = None
         self.clock = None        # of rows in which it jumps
+        self.lies = False        # the call of the driver that is held says what is not so
         self.fault = None
 
     # --- the play ---
@@ -179,7 +183,9 @@ class Stage:
         self.undo.append(let_go)
 
     def _driver(self, call):
-        self.rule = self.gpu.fault(call=call, hang=True, count=1)
+        lie = {"lie": "noop"} if self.lies else {}
+        self.rule = self.gpu.fault(call=call, hang=True, count=1, **lie)
+        self.driver_call = call
         self.send()
         self.gpu.wait_held(self.rule, timeout=20)
         self.undo += [self.gpu.clear, self.gpu.release]
@@ -230,11 +236,12 @@ class Stage:
         if not any((folder / log).exists() for folder in (work, work / "criu-work")):
             return []
         # Below the shim: a look at all of /proc can take longer than CRIU does.
-        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
+        return [pid for pid in procs.descendants(self.shim) if procs.is_criu(pid)]
 
     def criu_processes(self):
-        return [pid for pid in processes(["criu", "swrk"])
-                if str(self.dir).encode() in self._environ(pid)]
+        return [pid for pid in procs.pids() if procs.is_criu(pid)
+                and (str(self.dir) in " ".join(procs.command(pid))
+                     or str(self.dir).encode() in self._environ(pid))]
 
     @staticmethod
     def _environ(pid):
@@ -319,6 +326,20 @@ class Stage:
         except ttrpc.Error as e:
             assert "not found" in e.message  # the runtime has not made it yet
 
+    def do_container_exits(self):
+        """Its init, which has no CUDA of its own, ends by itself."""
+        self.killed, self.exit_status = True, 7
+        (self.root() / "var/go").touch()
+
+    def do_lies_once(self):
+        """The driver says that the call is done, and it is not."""
+
+    def do_lies(self):
+        """However often it is asked. release() comes too late."""
+        self.gpu.fault(call=self.driver_call, lie="noop")
+        self.gpu.release()
+        self.answer(60)
+
     def do_runtime_killed(self):
         verb = "restore" if self.what == "restore" else "checkpoint"
         pids = [p for p in processes([str(self.dir), f" {verb} "])
@@ -389,9 +410,20 @@ class Stage:
         ttrpc.answer(self.second, 60)
 
     def do_gpu_taken(self):
-        """Another process takes the memory that the driver has given free."""
+        """Another process takes the memory that the driver has given free, for longer than anybody
+        waits: the container stays as it is, and the operator is told so."""
         self.gpu.reserve(self.gpu.gpu()["free"])
-        self.undo.append(lambda: None)
+        self.release()
+        self.answer(60)
+        assert self.reason() == "VRAM_SHORT", self.error
+        (degraded,) = self.agent.call("Status").operations
+        assert (degraded.container_id, degraded.status) == (self.container.id, pb.STATUS_DEGRADED)
+        assert degraded.error.reason == pb.REASON_VRAM_SHORT
+        assert procs.alive(self.container.pid)
+        assert self.gpu.log(call="restore") == []  # the first out-of-memory is final
+
+    def mend_gpu_taken(self):
+        self.gpu.reserve(0)
 
     def release(self):
         for step in reversed(self.undo):
@@ -483,7 +515,7 @@ class Stage:
             return self._restored_again()
         if self.killed:
             if not self.shim_dead:
-                assert container.wait(20).exit_status == 137
+                assert container.wait(20).exit_status == self.exit_status
             return self.ended()
         if self.what == "exit" and (self.folder / "kybernate.json").exists() and \
                 not procs.alive(container.pid):
@@ -508,6 +540,8 @@ class Stage:
 
     def ended(self):
         """The container, and not by us; in words."""
+        if self.fault == "container_exits":
+            return "ended by itself"
         if self.fault != "oom_kill":
             return "ended as asked"
         until(lambda: self.world.sink.all(self.container.id, "oom"), 5, "the event")

@@ -107,7 +107,7 @@ class NodeStage(Stage):
         """The agent has CRIU's log kept with the images."""
         if not any(self.agent.store.glob(".new*/logs/dump.log")):
             return []
-        return [pid for pid in procs.descendants(self.shim) if "swrk" in procs.command(pid)]
+        return [pid for pid in procs.descendants(self.shim) if procs.is_criu(pid)]
 
     # --- what happens ---
 

@@ -27,6 +27,8 @@ class PauseStage(Stage):
         self.shim = container.shim_pid()
         self.agent_fds = self.count_fds()
         if self.what == "resume":
+            if self.late:  # there is no exec in a paused one
+                self.more.append(self.late_process())
             container.pause()
 
     def send(self):

@@ -27,7 +27,10 @@ QUICK = (("restore", "vram_restore", "agent_killed"), ("restore", "criu", "hangs
          ("stop", "vram_save", "agent_killed"), ("stop", "criu", "containerd_killed"),
          ("leave", "criu", "clock_jumps"), ("restore", "vram_restore", "clock_jumps"),
          ("suspend", "vram_save", "clock_jumps"), ("leave", "vram_save", "oom_kill"),
-         ("leave", "criu", "oom_kill"))
+         ("leave", "criu", "oom_kill"), ("leave", "runtime", "gpu_taken"),
+         ("leave", "vram_save", "container_exits"), ("leave", "vram_save", "lies"),
+         ("restore", "vram_restore", "lies"), ("resume", "vram_restore", "lies"),
+         ("stop", "vram_save", "lies"))
 
 
 class Row:
@@ -50,6 +53,7 @@ def pause_rows(everywhere):
     found += [("resume", phase, fault) for phase in ("thaw", "vram_restore", "unlock")
               for fault in everywhere]
     found += [("resume", phase, "hangs") for phase in ("vram_restore", "unlock")]
+    found += [("resume", phase, "new_process") for phase in ("vram_restore", "unlock")]
     found += [(what, phase, fault) for what, phase in (
         ("suspend", "lock"), ("suspend", "vram_save"), ("resume", "vram_restore"),
         ("resume", "unlock")) for fault in ("containerd_killed", "containerd_restarted")]
@@ -85,6 +89,22 @@ def memory_rows():
         ("stop", "criu")) for fault in ("oom_kill", "oom_of_another")]
 
 
+def liar_rows():
+    """The driver says that something was done which was not, once or whenever it is asked."""
+    calls = {"leave": ("lock", "vram_save", "vram_restore", "unlock"),
+             "exit": ("lock", "vram_save"), "restore": ("vram_restore", "unlock"),
+             "suspend": ("lock", "vram_save"), "resume": ("vram_restore", "unlock"),
+             "stop": ("lock", "vram_save")}
+    return [(what, phase, fault) for what, some in calls.items() for phase in some
+            for fault in ("lies", "lies_once")]
+
+
+def exit_rows():
+    """The container ends by itself; while CRIU works it stands still, and ends afterwards."""
+    return [("leave", phase, "container_exits") for phase in (
+        "quiesce", "lock", "vram_save", "runtime", "criu", "vram_restore", "unlock", "seal")]
+
+
 def rows():
     everywhere = ("nothing", "agent_killed", "agent_restarted", "agent_stopped", "worker_killed",
                   "worker_stopped", "shim_killed", "both_killed", "container_killed", "client_gone")
@@ -102,7 +122,8 @@ def rows():
               ("leave", "criu", "criu_killed")]
     found += [(what, "runtime", fault) for what in ("leave", "exit", "stop")
               for fault in ("dump_fails_once", "dump_fails_twice")]
-    found += [("leave", phase, "new_process") for phase in ("lock", "vram_save", "runtime")]
+    found += [("leave", phase, "new_process")
+              for phase in (*dump, "vram_restore", "unlock", "seal")]
     found += [("exit", phase, "new_process") for phase in ("lock", "runtime")]
     found += [("leave", phase, "second_call") for phase in ("lock", "criu", "seal")]
     found += [("exit", phase, fault) for phase in ("vram_save", "criu", "seal", "exit")
@@ -111,11 +132,14 @@ def rows():
     found += [("restore", phase, fault) for phase in ("verify", "runtime", "criu", "vram_restore",
                                                       "unlock")
               for fault in ("nothing", "agent_killed", "agent_restarted", "agent_stopped",
-                            "worker_killed", "shim_killed", "container_killed", "client_gone")]
+                            "worker_killed", "worker_stopped", "shim_killed", "both_killed",
+                            "container_killed", "client_gone")]
     found += [("restore", "runtime", "runtime_killed"), ("restore", "criu", "runtime_killed"),
               ("restore", "criu", "criu_killed"), ("restore", "criu", "hangs"),
               ("restore", "vram_restore", "hangs")]
-    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows()
+    found += [("leave", phase, "gpu_taken") for phase in ("runtime", "criu")]
+    found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows() + liar_rows() + \
+        exit_rows()
     return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
                 one in QUICK)
             for one in found]
@@ -163,8 +187,12 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     args = [*COUNTER, "--vram", "64M"] if row.phase in ("seal", "verify") else COUNTER
     if row.fault in ("dump_fails_once", "dump_fails_twice"):
         args = ["sh", "-c", f"probe inflight /var/ready /var/go & exec {' '.join(args)}"]
+    if row.fault == "container_exits":
+        args = ["sh", "-c", f"{' '.join(args)} & until [ -e /var/go ]; do sleep 0.1; done; exit 7"]
+    stage.lies = row.fault in ("lies", "lies_once")
+    stage.late = row.fault == "new_process"
     stage.prepare(args, **more)
-    if row.fault == "new_process":
+    if stage.late and not stage.more:
         stage.more.append(stage.late_process())
     stage.at(row.phase)
     stage.strike(row.fault)
@@ -177,6 +205,8 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     result[3] = time.monotonic() - stage.mended
     if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):
         assert not stage.error
+    if row.fault == "lies":  # a success would be none
+        assert stage.error or row.what == "stop" and "SIGTERM" in result[4]
     if stage.error and not stage.killed:  # "cannot pause a stopped process": containerd's words
         assert stage.reason(), f"an error without a reason: {stage.error}"
     until(lambda: not stage.leftovers(), 5, "nothing is left over")

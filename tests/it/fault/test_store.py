@@ -62,8 +62,9 @@ class Row:
         """The caller has been; from now on it counts."""
         self.reason, self.begun = reason, time.monotonic()
 
-    def survived(self):
-        self.result[3:] = [time.monotonic() - self.begun, f"undone ({self.reason}); computes on"]
+    def survived(self, outcome=None):
+        self.result[3:] = [time.monotonic() - self.begun,
+                           outcome or f"undone ({self.reason}); computes on"]
 
 
 def well(gpu, agent, container):
@@ -179,9 +180,11 @@ def test_store(gnode, how, record_property):
     container.workload.goes_on()
 
 
-@pytest.mark.parametrize("at", ["lock", "checkpoint", "restore"])
-def test_containerd_killed(gnode, at):
+@pytest.mark.parametrize("at,phase", [("lock", "lock"), ("checkpoint", "vram_save"),
+                                      ("restore", "vram_restore")])
+def test_containerd_killed(gnode, at, phase, record_property):
     """It is nobody's fault but containerd's: container and operation go on."""
+    row = Row(record_property, "leave", phase, "containerd killed")
     container = gnode.running()
     rule = gnode.gpu.fault(call=at, hang=True)
     updates = gnode.agent.stream("CreateCheckpoint", containerd_namespace=gnode.node.namespace,
@@ -193,15 +196,40 @@ def test_containerd_killed(gnode, at):
     gnode.node.restart(9)
     gnode.gpu.release()
     gnode.gpu.clear()
+    row.told(None)
     reader.join(60)
     until(lambda: not gnode.agent.call("Status").operations, 30)
     container.workload.goes_on()
+    row.survived("computes on")
     assert gnode.gpu.processes()[container.pid]["state"] == "RUNNING"
     until(lambda: not [n for n in os.listdir(gnode.agent.store) if n.startswith(".new")], 10)
     for ref in gnode.agent.refs():
         gnode.agent.call("GetCheckpoint", checkpoint_ref=ref, verify=True)
     assert gnode.checkpoint(container, "next", leave=True).ok
     container.workload.goes_on()
+
+
+@pytest.mark.parametrize("at,phase", [("restore", "vram_restore"), ("unlock", "unlock")])
+def test_containerd_killed_in_a_restore(gnode, at, phase, record_property):
+    """Nobody hears that the task has started; the next containerd finds it running."""
+    row = Row(record_property, "restore", phase, "containerd killed")
+    first = gnode.running()
+    assert gnode.checkpoint(first).ok
+    assert gnode.ended(first) == 137
+    second = gnode.new_life("ck")
+    second.create()
+    rule = gnode.gpu.fault(call=at, hang=True)
+    gnode.client.task_future("Start", container_id=second.id)
+    gnode.gpu.wait_held(rule)
+    gnode.node.restart(9)
+    gnode.gpu.release()
+    gnode.gpu.clear()
+    row.told(None)
+    until(lambda: second.status == "RUNNING", 20, "it runs")
+    gnode.watch(second).goes_on()
+    assert gnode.gpu.processes()[second.pid]["state"] == "RUNNING"
+    assert not gnode.agent.call("Status").operations
+    row.survived("restored; computes on")
 
 
 def _drain(updates):

@@ -222,10 +222,15 @@ class GpuNode:
         """A container that is to come from a checkpoint, without a task."""
         return self.container(annotations={"kybernate.io/restore-from": ref}, **more)
 
+    def adopt(self, container_id):
+        """A container that somebody else makes, or has made."""
+        made = Container(self.client, container_id)
+        self.containers.append(made)
+        return made
+
     def clone(self, ref, **more):
         """(Outcome, Container) of the agent's RestoreContainer."""
-        made = Container(self.client, more.pop("container_id", self.node.new_id()))
-        self.containers.append(made)
+        made = self.adopt(more.pop("container_id", self.node.new_id()))
         outcome = self.agent.run("RestoreContainer", checkpoint_ref=ref, container_id=made.id,
                                  **more)
         made.id = made.id or outcome.last.container_id

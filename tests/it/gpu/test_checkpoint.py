@@ -111,6 +111,31 @@ def test_paused_by_containerd_stays_paused(gworld, start_agent):
     container.workload.goes_on(before)
 
 
+def test_by_ctr(gnode):
+    """'ctr tasks checkpoint': containerd pauses the task before it calls the shim, packs what the
+    shim has written, and resumes it."""
+    container = gnode.running()
+    events = gnode.client.events()
+    try:
+        said = gnode.node.ctr("tasks", "checkpoint", container.id).stdout
+        events.wait("resumed", container.id)
+        told = [e.topic for e in events.of(container.id) if e.topic.endswith(("paused", "resumed"))]
+    finally:
+        events.close()
+    assert told == ["/tasks/paused", "/tasks/resumed"]
+    assert container.status == "RUNNING"
+    container.workload.goes_on()
+    assert state_of(gnode.gpu, container) == "RUNNING"
+    done = [c["call"] for c in gnode.gpu.log(pid=container.pid)]
+    assert [c for c in done if c in ("lock", "checkpoint", "restore", "unlock")] == \
+        ["lock", "checkpoint", "restore", "unlock"]
+    image = said.split()[-1]
+    shown = gnode.node.ctr("images", "ls", f"name=={image}").stdout
+    index = json.loads(gnode.node.ctr("content", "get", re.search(r"sha256:\w+", shown)[0]).stdout)
+    assert [m for m in index["manifests"] if "criu" in m["mediaType"]]
+    gnode.node.ctr("images", "rm", image)
+
+
 def test_again_and_again(gworld, start_agent):
     start_agent(gworld.agent_dir)
     container = gworld.running()

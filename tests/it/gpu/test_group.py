@@ -80,12 +80,12 @@ class Matrix:
         """One error on the way there: suspended all the same, or everything as it was."""
         self.gpu.fault(call=call, code=code, pid=self.victim, count=1)
         why = try_to(self.container.pause)
-        self.gpu.clear()
+        self._was_hit()
         if why is None:
             assert self.container.status == "PAUSED"
             assert self.gpu.gpu()["used"] == 0
             self.container.resume()
-        assert self.container.status == "RUNNING"
+        self._runs()
         self.rows.append((call, code, why))
 
     def back(self, call, code):
@@ -93,13 +93,23 @@ class Matrix:
         self.container.pause()
         self.gpu.fault(call=call, code=code, pid=self.victim, count=1)
         why = try_to(self.container.resume)
-        self.gpu.clear()
+        self._was_hit()
         if why is not None:
             assert self.container.status == "PAUSED"
             assert cgroups.frozen(self.container.pid)
             self.container.resume()
-        assert self.container.status == "RUNNING"
+        self._runs()
         self.rows.append((call, code, why))
+
+    def _was_hit(self):
+        """The error did come; no more of it."""
+        (rule,) = self.gpu.ctl("faults")["faults"]
+        assert rule["hits"] == 1
+        self.gpu.clear()
+
+    def _runs(self):
+        assert self.container.status == "RUNNING"
+        assert {p["state"] for p in mine(self.gpu, self.container).values()} == {"RUNNING"}
 
     def refused(self, call):
         return {why for c, _, why in self.rows if c == call}

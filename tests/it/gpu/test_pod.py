@@ -130,6 +130,22 @@ def test_runs_on(pods):
     workload.goes_on()
 
 
+def test_suspended(pods):
+    """A pod's own wish: kubelet has no call to pause, but containerd has."""
+    gpu, node = pods.gnode.gpu, pods.gnode.node
+    _, container = pods.trainer(pause="suspend")
+    container.start()
+    workload = pods.workload(container).ready()
+    assert gpu.gpu()["used"] > 0
+    node.ctr("tasks", "pause", container.id, namespace=NAMESPACE)
+    assert gpu.gpu()["used"] == 0
+    assert container.state() == "RUNNING"  # the CRI knows no other word for it
+    step = workload.step
+    node.ctr("tasks", "resume", container.id, namespace=NAMESPACE)
+    assert gpu.gpu()["used"] > 0
+    workload.goes_on(step)
+
+
 def test_never_cold(pods):
     _, container = pods.trainer(restore_from="nothing")
     with pytest.raises(grpc.RpcError) as caught:

@@ -8,6 +8,8 @@ import pytest
 
 import fakegpu
 
+from .conftest import Workload
+
 pytestmark = pytest.mark.criu
 NODES = ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm")
 
@@ -108,17 +110,45 @@ def test_the_agent_gives_the_new_container_the_node(two_seats):
     assert gnode.gpu.gpu(0)["used"] == 0 and gnode.gpu.gpu(1)["used"] > 16 << 20
 
 
-def test_two_gpus_change_places(gnode):
-    """Two processes, a GPU each, and both GPUs at once: all pairs are given, moved or not."""
-    args = ["sh", "-c", "gpu-counter --vram 4M --device 0 --interval 50 --status /var/a & "
-                        "exec gpu-counter --vram 4M --device 1 --interval 50 --status /var/state"]
+ON_BOTH = ["sh", "-c", "gpu-counter --vram 4M --device 0 --interval 50 --status /var/a & "
+                       "exec gpu-counter --vram 4M --device 1 --interval 50 --status /var/state"]
+
+
+def dumped_on_both(gnode):
+    """Two processes, a GPU each, on a node without a table of groups."""
     gnode.agent.stop()
     gnode.start(more="")
-    first = gnode.running(args)
+    first = gnode.running(ON_BOTH)
     assert gnode.gpu.gpu(0)["used"] > 0 and gnode.gpu.gpu(1)["used"] > 0
     assert gnode.checkpoint(first).ok
     gnode.ended(first)
-    second = gnode.new_life("ck", args=args)
+
+
+def test_two_gpus_in_their_places(gnode):
+    dumped_on_both(gnode)
+    second = gnode.new_life("ck", args=ON_BOTH)
     second.run()
     gnode.watch(second).goes_on()
     assert gnode.gpu.gpu(0)["used"] > 0 and gnode.gpu.gpu(1)["used"] > 0
+
+
+def test_one_of_two_moves(gnode, start_agent):
+    """The driver wants to be told of all, also of the one that stays: else it refuses, as a real
+    one was seen to do. On the node the one that stays has another number."""
+    dumped_on_both(gnode)
+    gnode.agent.stop()
+    stays, new = gnode.gpu.uuid(1), "GPU-0f0f0f0f-1111-2222-3333-444444444444"
+    config = {"gpus": [{"uuid": stays}, {"uuid": new}]}
+    with fakegpu.FakeGpu(config=config) as other:
+        gnode.agent = start_agent(gnode.agent_dir, containerd=gnode.node.socket, more="", gpu=other)
+        second = gnode.new_life("ck", args=ON_BOTH, gpu_dir=other.dir)
+        second.run()
+        workload = gnode.watch(second)
+        workload.goes_on()
+        Workload(workload.status_file.with_name("a")).goes_on()
+        assert [other.gpu(i)["processes"] != [] for i in range(2)] == [True, True]
+        on_stays = [p["pid"] for p in other.gpu(0)["processes"]]
+        assert second.pid in on_stays  # its second process, the init, had GPU 1
+        second.kill()
+        gnode.ended(second)
+        gnode.agent.stop()

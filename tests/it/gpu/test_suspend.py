@@ -252,6 +252,35 @@ def test_no_room_for_the_way_back(suspending, gpu):
     container.workload.goes_on()
 
 
+def test_two_for_the_room_of_one(gworld, start_agent):
+    """Both find the GPU free, for neither is back yet: the second one is refused, as the driver's
+    out-of-memory would be final for whoever gets it."""
+    import fakegpu  # pylint: disable=import-outside-toplevel,import-error
+    with fakegpu.FakeGpu(memory="64M") as gpu:
+        gworld.gpu = gpu
+        start_agent(gworld.agent_dir, gpu=gpu, more="")
+        args = ["gpu-counter", "--vram", "36M", "--interval", "50", "--status", "/var/state"]
+        both = []
+        for _ in range(2):
+            both.append(gworld.running(args, annotations=SUSPEND))
+            both[-1].pause()
+        first, second = both
+        rule = gpu.fault(call="restore", hang=True, count=1)
+        resume = first.task.send("Resume", id=first.id)
+        gpu.wait_held(rule)
+        with pytest.raises(ttrpc.Error, match="VRAM_SHORT"):
+            second.resume()
+        assert second.status == "PAUSED"
+        assert calls(gpu, second.pid) == ["lock", "checkpoint"]
+        gpu.release(rule)
+        ttrpc.answer(resume, 30)
+        first.workload.goes_on()
+        first.pause()
+        second.resume()
+        second.workload.goes_on()
+        first.kill()
+
+
 @pytest.mark.parametrize("call,code,reason", [("restore", 304, "CUDA_RESTORE_FAILED"),
                                               ("unlock", 304, "CUDA_")])
 def test_resume_that_fails_can_be_repeated(suspending, gpu, call, code, reason):

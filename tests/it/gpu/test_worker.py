@@ -132,8 +132,8 @@ def test_next_worker_is_waited_for(suspending, gpu):
     assert gpu.gpu()["used"] > 0
 
 
-def test_worker_stopped_at_rest(suspending, gpu):
-    """The heartbeat is missed without any call being open."""
+def test_worker_killed_at_rest(suspending, gpu):
+    """Replaced without any call being open."""
     agent, container = suspending
     old = worker_of(agent)
     os.kill(old, signal.SIGKILL)

@@ -36,6 +36,13 @@ def command(pid):
     return [part.decode(errors="replace") for part in data.split(b"\0")[:-1]]
 
 
+def is_criu(pid):
+    """CRIU as a runtime starts it. At work it calls itself by what it does, where it was built with
+    libbsd, as Debian's is (criu/setproctitle.h)."""
+    argv = command(pid)
+    return "swrk" in argv or bool(argv) and argv[0].startswith("criu: ")
+
+
 def environ(pid):
     data = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
     pairs = (part.decode(errors="replace").partition("=") for part in data.split(b"\0") if part)
