@@ -28,12 +28,19 @@ static void deliver_end(struct job *job)
 	p->done(p);
 }
 
+static void unwatch_to(struct pump *p)
+{
+	source_remove(&p->out);
+	if (p->twin >= 0)
+		(void)close(TAKE_FD(p->twin));
+}
+
 static void finish(struct pump *p)
 {
 	p->ended = true;
 	timer_cancel(&p->again);
 	source_remove(&p->in);
-	source_remove(&p->out);
+	unwatch_to(p);
 	job_put_off(p->loop, &p->end, deliver_end);
 }
 
@@ -104,6 +111,23 @@ static void readable(struct source *src, uint32_t events);
 static void writable(struct source *src, uint32_t events);
 
 /*
+ * An epoll takes a descriptor once, and the owner of a borrowed one may have added it: then a
+ * duplicate is watched, which lives only as long as the wait.
+ */
+static int watch_to(struct pump *p)
+{
+	if (p->out.loop)
+		return 0;
+	if (p->borrows_to) {
+		p->twin = fcntl(p->to, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		if (p->twin < 0)
+			return -errno;
+	}
+	return source_add(p->loop, &p->out, p->borrows_to ? p->twin : p->to,
+			  (uint32_t)(EPOLLOUT | EPOLLET), writable);
+}
+
+/*
  * Waits for from, or for to when that is full; never for both: a hang-up of the other one cannot
  * be masked and would be reported for ever. to, and a terminal, are watched edge-triggered: a
  * terminal's hang-up is no end and lasts until somebody opens its other side again. An edge that
@@ -111,13 +135,11 @@ static void writable(struct source *src, uint32_t events);
  */
 static int watch(struct pump *p, bool full)
 {
-	struct source *other = full ? &p->in : &p->out;
-
-	source_remove(other);
-	if (full)
-		return p->out.loop ? 0
-				   : source_add(p->loop, &p->out, p->to,
-						(uint32_t)(EPOLLOUT | EPOLLET), writable);
+	if (full) {
+		source_remove(&p->in);
+		return watch_to(p);
+	}
+	unwatch_to(p);
 	return p->in.loop ? 0
 			  : source_add(p->loop, &p->in, p->from,
 				       p->terminal ? (uint32_t)(EPOLLIN | EPOLLET) : EPOLLIN,
@@ -178,8 +200,9 @@ int pump_open(struct pump *p, struct loop *loop, int from, int to, enum pump_fla
 {
 	int r;
 
-	*p = (struct pump){ .loop = loop, .from = from, .to = to, .done = done };
+	*p = (struct pump){ .loop = loop, .from = from, .to = to, .twin = -1, .done = done };
 	p->terminal = flags & PUMP_TERMINAL;
+	p->borrows_to = flags & PUMP_BORROWS_TO;
 	p->splice = is_pipe(from) && is_pipe(to);
 	r = fd_nonblock(from, true);
 	if (r == 0 && to >= 0)
@@ -214,10 +237,10 @@ void pump_close(struct pump *p)
 	timer_cancel(&p->again);
 	job_cancel(&p->end);
 	source_remove(&p->in);
-	source_remove(&p->out);
+	unwatch_to(p);
 	(void)close(p->from);
-	if (p->to >= 0)
+	if (p->to >= 0 && !p->borrows_to)
 		(void)close(p->to);
 	free(p->held);
-	*p = (struct pump){ .from = -1, .to = -1 };
+	*p = (struct pump){ .from = -1, .to = -1, .twin = -1 };
 }

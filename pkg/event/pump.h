@@ -15,9 +15,10 @@
 
 struct pump {
 	struct loop *loop; /* NULL = not open */
-	int from, to;      /* owned; to = -1: read and drop */
+	int from, to;      /* owned, but for a borrowed to; to = -1: read and drop */
+	int twin;          /* of a borrowed to, while it is waited for; else -1 */
 	struct source in, out;
-	bool terminal;
+	bool terminal, borrows_to;
 	bool splice;    /* both ends are pipes: bytes need not pass through our memory */
 	bool finishing; /* pump_finish() was called */
 	bool ended;
@@ -39,9 +40,11 @@ enum pump_flags {
 	 * now, a shell may open it again. It ends at pump_finish().
 	 */
 	PUMP_TERMINAL = 1,
+	/* to is not taken over: its owner closes it, after this pump, and may watch it himself. */
+	PUMP_BORROWS_TO = 2,
 };
 
-/* Takes over both descriptors, closed also on failure, and makes them non-blocking.
+/* Takes over the descriptors, closed also on failure, and makes them non-blocking.
  * Returns 0 or -errno. */
 int pump_open(struct pump *p, struct loop *loop, int from, int to, enum pump_flags flags,
 	      void (*done)(struct pump *p));
@@ -52,7 +55,7 @@ bool pump_idle(const struct pump *p);
 /* Carries over what is there now, then ends even if from never reports its end. */
 void pump_finish(struct pump *p);
 
-/* Closes both descriptors at once. Harmless when not open. done() is not called any more. */
+/* Closes what is owned at once. Harmless when not open. done() is not called any more. */
 void pump_close(struct pump *p);
 
 static inline bool pump_is_open(const struct pump *p)

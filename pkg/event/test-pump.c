@@ -184,6 +184,53 @@ static void a_terminal_survives_being_closed_and_ends_when_told(void **state)
 	(void)close(out[0]);
 }
 
+static void never(struct source *src, uint32_t events)
+{
+	(void)src;
+	(void)events;
+}
+
+/* A terminal is read by one pump and written by another: its owner waits for it in the same loop. */
+static void a_borrowed_sink_is_waited_for_beside_its_owner_and_left_open(void **state)
+{
+	struct rig *r = *state;
+	struct source owner = { 0 };
+	char buf[4096] = { 0 };
+	int in[2], out[2];
+	size_t sent = 0, got = 0;
+
+	pump_close(&r->pump);
+	(void)close(r->source);
+	(void)close(r->sink);
+	assert_int_equal(pipe2(in, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC | O_NONBLOCK), 0);
+	r->source = in[1];
+	r->sink = out[0];
+	assert_int_equal(source_add(r->loop, &owner, out[1], 0, never), 0);
+	assert_int_equal(pump_open(&r->pump, r->loop, in[0], out[1], PUMP_BORROWS_TO, done), 0);
+	for (int quiet = 0; quiet < 3; quiet++) { /* until both pipes are full */
+		for (ssize_t n; (n = write(r->source, buf, sizeof(buf))) > 0; quiet = 0)
+			sent += (size_t)n;
+		rounds(r, 2);
+	}
+	assert_true(r->pump.twin >= 0);
+	while (got < sent) {
+		ssize_t n = read(r->sink, buf, sizeof(buf));
+
+		if (n > 0)
+			got += (size_t)n;
+		else
+			rounds(r, 1);
+	}
+	assert_int_equal(got, sent);
+	rounds(r, 2);
+	assert_int_equal(r->pump.twin, -1); /* only as long as it waits */
+	pump_close(&r->pump);
+	assert_int_equal(write(out[1], "x", 1), 1);
+	source_remove(&owner);
+	(void)close(out[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +240,7 @@ int main(void)
 		T(a_broken_sink_ends_it),
 		T(a_regular_file_is_appended_to),
 		T(a_terminal_survives_being_closed_and_ends_when_told),
+		T(a_borrowed_sink_is_waited_for_beside_its_owner_and_left_open),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);

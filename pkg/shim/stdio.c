@@ -214,9 +214,9 @@ static void out_done(struct pump *p)
 {
 	struct stdio *io = container_of(p, struct stdio, pump[OUT]);
 
-	pump_close(p);
 	if (io->terminal)
-		pump_close(&io->pump[IN]); /* it holds the terminal, too */
+		pump_close(&io->pump[IN]);
+	pump_close(p);
 	check_drained(io);
 }
 
@@ -239,42 +239,30 @@ static int start_pump(struct stdio *io, int stream, int from, int to, enum pump_
 		     : 0;
 }
 
-static int start_stdin(struct stdio *io, int to)
+static int start_stdin(struct stdio *io, int to, enum pump_flags flags)
 {
 	int from, r;
 
-	if (!io->target[IN]) {
-		drop(&to);
-		return 0;
-	}
 	r = fifo_open_stdin(io->target[IN], &from, &io->stdin_holder);
 	if (r < 0) {
-		drop(&to);
+		if (!(flags & PUMP_BORROWS_TO))
+			drop(&to);
 		return error_sys(&io->err, r, "containerd-shim: opening %s failed",
 				 io->target[IN]);
 	}
-	return start_pump(io, IN, from, to, PUMP_PLAIN);
+	return start_pump(io, IN, from, to, flags);
 }
 
+/* The pump of the output owns the terminal, and that of the input is closed before it. */
 static int start_terminal(struct stdio *io)
 {
-	int master = TAKE_FD(io->console.master), second = -1, r;
+	int master = TAKE_FD(io->console.master), r;
 
 	console_close(&io->console);
-	if (io->target[IN]) {
-		second = fcntl(master, F_DUPFD_CLOEXEC, 3);
-		if (second < 0) {
-			r = error_sys(&io->err, errno, "copy the terminal");
-			drop(&master);
-			return r;
-		}
-	}
 	r = start_pump(io, OUT, master, TAKE_FD(io->sink[OUT]), PUMP_TERMINAL);
-	if (r < 0) {
-		drop(&second);
+	if (r < 0 || !io->target[IN])
 		return r;
-	}
-	return start_stdin(io, second);
+	return start_stdin(io, master, PUMP_BORROWS_TO);
 }
 
 static int start_pipes(struct stdio *io)
@@ -285,7 +273,11 @@ static int start_pipes(struct stdio *io)
 		if (io->target[i])
 			r = start_pump(io, i, TAKE_FD(io->ours[i]), TAKE_FD(io->sink[i]),
 				       PUMP_PLAIN);
-	return r == 0 ? start_stdin(io, TAKE_FD(io->ours[IN])) : r;
+	if (r < 0 || !io->target[IN]) {
+		drop(&io->ours[IN]);
+		return r;
+	}
+	return start_stdin(io, TAKE_FD(io->ours[IN]), PUMP_PLAIN);
 }
 
 /* Called when one of the things attach waits for has come: are all here? */
@@ -420,6 +412,8 @@ static void drain_time_over(struct timer *t)
 
 	(void)error_set(&io->err, -ETIMEDOUT,
 			"output was given up: some process still holds its end of it");
+	if (io->terminal)
+		pump_close(&io->pump[IN]);
 	pump_close(&io->pump[OUT]);
 	pump_close(&io->pump[ERR]);
 	check_drained(io);

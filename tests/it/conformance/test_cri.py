@@ -256,6 +256,6 @@ def test_features_of_the_handler(cri, node):
     """From -info."""
     until(cri.ready)
     handlers = {h.name: h.features for h in cri.do("Status").runtime_handlers}
-    if not node.kind.typed_options and env.containerd_version() < (2, 2):
-        pytest.skip("before 2.2 asked of containerd's own shim only")
+    if not node.kind.typed_options and env.containerd_version() < (2, 2, 7):
+        pytest.skip("before 2.2.7 and 2.3.4 asked of io.containerd.runc.v2 only")
     assert handlers[node.handler].recursive_read_only_mounts

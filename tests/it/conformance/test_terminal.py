@@ -4,6 +4,7 @@
 Sources: containerd repo, pkg/process/{init,exec}.go, runtime/v2/runc/platform.go;
 cmd/containerd-shim-runc-v2 (2.x); console repo.
 """
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -63,6 +64,22 @@ def test_input(start):
     process.io.write("hello\n")
     assert process.wait().exit_status == 4
     assert b"got hello\r\n" in process.io.out.wait_end()
+
+
+def test_more_input_than_it_holds(start):
+    """The shim waits until the process reads, with the client's FIFO full as well."""
+    process = start(["sh", "-c", "stty raw -echo; echo ready; sleep 1; head -c 200000 | md5sum"])
+    process.io.out.wait_for("ready")
+    data = os.urandom(50000).hex().encode() * 2
+    process.io.write(data)
+    assert process.wait().exit_status == 0
+    assert hashlib.md5(data).hexdigest().encode() in process.io.out.wait_end()
+
+
+def test_the_shim_holds_it_once(start, world):
+    """Its input and its output are one: so containerd looks for leaks of terminals."""
+    start(["probe", "sleep"])
+    assert len(consoles(world)) == 1
 
 
 def test_control_characters(start):

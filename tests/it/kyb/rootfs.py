@@ -15,7 +15,7 @@ PROBE = env.BUILD / "probe"
 _DIRS = ("bin", "dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 
-_OPTIONS = {"probe": ["-static"], "clock": ["-shared", "-fPIC"]}
+_OPTIONS = {"probe": ["-static"], "sleep": ["-static"], "clock": ["-shared", "-fPIC"]}
 
 
 def compiled(name):

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""registry PORT - the images that containerd's and Kubernetes' own tests pull, without a network.
+"""registry PORT SLEEP - the images that containerd's and Kubernetes' tests pull, with no network.
 
 Speaks as much of the OCI distribution API as a pull needs, on localhost, where clients take plain
 HTTP. Every repository holds one image: static busybox, with the users and the command that the
-tests expect of the repository of that name (_SPECIAL); all tags of it are the same. It ends when
-its standard input does.
+tests expect of the repository of that name (_SPECIAL, _FILES); all tags of it are the same, but for
+those that stand there. SLEEP is a static program that is sleep, pause and nnp (programs/sleep.c).
+It ends when its standard input does.
 """
 import hashlib
 import http.server
@@ -46,22 +47,51 @@ for folder in /proc/[0-9]*; do
     case $name in *"$1"*) echo "${folder#/proc/}" ;; esac
 done
 """
-_WEB = ["httpd", "-f", "-h", "/www", "-p"]
-_SPECIAL = {  # the end of a repository's name: what its image's config says
+# A process of that name, which says its number and its part, and opens its stderr anew.
+_NGINX = """#!/bin/sh
+mkdir -p /var/run
+echo $$ >/var/run/nginx.pid
+echo 'start worker processes' >/proc/self/fd/2
+trap 'kill $!; exit' INT QUIT TERM
+httpd -f -h /www -p "$1" &
+wait
+"""
+_IPCS = """#!/bin/sh
+exec cat /proc/sysvipc/shm
+"""
+_SPECIAL = {  # the end of a repository's name, or it and a tag: what its image's config says
     "test-image-user-uid": {"User": "1002"},
     "test-image-user-username": {"User": "www-data"},
     "test-image-user-uid-group": {"User": "1003:users"},
     "test-image-user-username-group": {"User": "www-data:users"},
     "test-image-predefined-group": {"User": "1000"},
-    "nginx": {"Cmd": [*_WEB, "80"]},
-    "httpd": {"Cmd": [*_WEB, "80"]},
-    "hostnet-nginx-amd64": {"Cmd": [*_WEB, "12003"]},
-    "hostnet-nginx-arm64": {"Cmd": [*_WEB, "12003"]},
-    "pause": {"Cmd": ["sleep", "1000000"]},
-    "volume-copy-up": {},
+    "nginx": {"Cmd": ["nginx", "80", "master process"]},
+    "httpd": {"Cmd": ["nginx", "80", "master process"]},
+    "hostnet-nginx-amd64": {"Cmd": ["nginx", "12003", "master process"]},
+    "hostnet-nginx-arm64": {"Cmd": ["nginx", "12003", "master process"]},
+    "pause": {"Entrypoint": ["/pause"], "Cmd": None},
+    "nonewprivs": {"User": "1000", "Cmd": ["/nnp"]},
+    "resource-consumer": {"Cmd": ["sleep", "1000000"]},
+    "volume-copy-up": {"Volumes": {"/test_dir": {}, "C:/weird_test_dir": {},
+                                   "/:colon_prefixed": {}}},
+    "volume-copy-up:2.1": {"Volumes": {"/test_dir": {}}},
+    "volume-ownership": {"Volumes": {"/test_dir": {}}},
+}
+# Takes the memory that 'stress -m 1 --vm-bytes 100M' would, and holds it.
+_STRESS = """#!/bin/sh
+dd if=/dev/zero bs=101M count=1 2>/dev/null | sleep 30
+"""
+_FILES = {  # files of its own: name: (content, mode)
+    "busybox": {"etc/group": (_GROUP + "wheel:x:10:root\n", 0o644)},
+    "resource-consumer": {"bin/stress": (_STRESS, 0o755)},
+    "volume-ownership": {"bin/bash": ('#!/bin/sh\nexec sh "$@"\n', 0o755),
+                         "usr/bin/passwd": ("", 0o4755)},
+    "volume-copy-up": {"C:/weird_test_dir/weird_test_file": ("test_content\n", 0o644),
+                       ":colon_prefixed/colon_prefixed_file": ("test_content\n", 0o644)},
 }
 _DIRS = ("bin", "dev", "etc", "home/default-user", "proc", "root", "run", "sys", "tmp", "usr/bin",
          "usr/sbin", "var/www", "www", "test_dir")
+_NOBODY = 65534
 
 
 def _file(archive, name, data, mode=0o644):
@@ -70,25 +100,33 @@ def _file(archive, name, data, mode=0o644):
     archive.addfile(info, io.BytesIO(data))
 
 
-def _base_layer():
+def _folder(archive, name, mode=0o755, owner=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, mode, owner, owner
+    archive.addfile(info)
+
+
+def _base_layer(sleep):
     """busybox with all its applets, as a tar archive."""
     busybox = shutil.which("busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in _DIRS:
-            info = tarfile.TarInfo(name)
-            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
-            archive.addfile(info)
+            _folder(archive, name, 0o1777 if name == "tmp" else 0o755)
         with open(busybox, "rb") as program:
             _file(archive, "bin/busybox", program.read(), 0o755)
         for applet in applets.stdout.split():
-            if applet != "busybox":
+            if applet not in ("busybox", "sleep"):
+                # Not symbolic links: a test masks the path of one, and means no other.
                 info = tarfile.TarInfo(f"bin/{applet}")
-                info.type, info.linkname = tarfile.SYMTYPE, "busybox"
+                info.type, info.linkname, info.mode = tarfile.LNKTYPE, "bin/busybox", 0o755
                 archive.addfile(info)
-        if "pgrep" not in applets.stdout.split():
-            _file(archive, "bin/pgrep", _PGREP.encode(), 0o755)
+        _file(archive, "bin/sleep", sleep, 0o755)
+        _file(archive, "bin/nginx", _NGINX.encode(), 0o755)
+        for applet, script in (("ipcs", _IPCS), ("pgrep", _PGREP)):
+            if applet not in applets.stdout.split():
+                _file(archive, f"bin/{applet}", script.encode(), 0o755)
         _file(archive, "etc/passwd", _PASSWD.encode())
         _file(archive, "etc/group", _GROUP.encode())
         _file(archive, "www/index.html", b"<html>Welcome: it works!</html>\n")
@@ -96,12 +134,20 @@ def _base_layer():
     return buffer.getvalue()
 
 
-def _mark_layer(text):
+def _mark_layer(text, sleep):
     """A small layer that makes an image differ from the others."""
     users = text.endswith("test-image-predefined-group")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         _file(archive, "etc/image", text.encode())
+        if text.endswith("/pause"):
+            _file(archive, "pause", sleep, 0o755)
+        if text.endswith("/nonewprivs"):
+            _file(archive, "nnp", sleep, 0o4755)
+        for name, (data, mode) in _FILES.get(text.rpartition("/")[2], {}).items():
+            _file(archive, name, data.encode(), mode)
+        if text.endswith("volume-ownership"):
+            _folder(archive, "test_dir", owner=_NOBODY)
         if users:
             _file(archive, "etc/passwd", (_PASSWD + _USER).encode())
             _file(archive, "etc/group", (_GROUP + _GROUPS).encode())
@@ -115,8 +161,10 @@ def _digest(data):
 class Images:
     """All images by repository and reference, all blobs by digest."""
 
-    def __init__(self):
-        self._base = _base_layer()
+    def __init__(self, sleep):
+        with open(sleep, "rb") as program:
+            self._sleep = program.read()
+        self._base = _base_layer(self._sleep)
         self.blobs = {_digest(self._base): (_LAYER, self._base)}
         self._made = {}
         self._lock = threading.Lock()
@@ -129,15 +177,17 @@ class Images:
         """The manifest's bytes, or None."""
         if reference.startswith("sha256:"):
             return self.blobs.get(reference, (None, None))[1]
+        tagged = f"{repository}:{reference}"
+        name = tagged if tagged.rpartition("/")[2] in _SPECIAL else repository
         with self._lock:
-            if repository not in self._made:
-                self._made[repository] = self._make(repository)
-            return self._made[repository]
+            if name not in self._made:
+                self._made[name] = self._make(repository, _SPECIAL.get(name.rpartition("/")[2], {}))
+            return self._made[name]
 
-    def _make(self, repository):
-        layers = [self._base, _mark_layer(repository)]
+    def _make(self, repository, special):
+        layers = [self._base, _mark_layer(repository, self._sleep)]
         config = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                  "Cmd": ["sh"], **_SPECIAL.get(repository.rpartition("/")[2], {})}
+                  "Cmd": ["sh"], **special}
         document = json.dumps({
             "architecture": "amd64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
@@ -178,7 +228,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main():
-    _Handler.images = Images()
+    _Handler.images = Images(sys.argv[2])
     server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
