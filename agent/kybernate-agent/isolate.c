@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <seccomp.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/caps.h"
 #include "base/cleanup.h"
 
 /* Why each: agent/kybernate-cuda-worker/isolate.c. */
@@ -44,29 +42,6 @@ static const char *const forbidden[] = {
 	/* what nobody needs any more */
 	"_sysctl", "nfsservctl", "sysfs", "uselib", "ustat",
 };
-
-static int drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-	uint32_t keep[2] = { 0 };
-
-	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-		keep[CAP_TO_INDEX(kept[i])] |= CAP_TO_MASK(kept[i]);
-	/* Needs CAP_SETPCAP, which one that was started with less may lack. */
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (!(keep[CAP_TO_INDEX(cap)] & CAP_TO_MASK(cap)))
-			(void)prctl(PR_CAPBSET_DROP, cap);
-	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	if (syscall(SYS_capget, &head, data) < 0)
-		return -errno;
-	for (int i = 0; i < 2; i++) {
-		data[i].permitted &= keep[i];
-		data[i].effective = data[i].permitted;
-		data[i].inheritable = 0;
-	}
-	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
-}
 
 static int filter_system_calls(void)
 {
@@ -105,7 +80,7 @@ int isolate(struct error *err)
 		return error_sys(err, r, "set limits");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_sys(err, errno, "set no_new_privs");
-	r = drop_capabilities();
+	r = caps_keep(kept, ARRAY_SIZE(kept));
 	if (r < 0)
 		return error_sys(err, r, "drop capabilities");
 	r = filter_system_calls();

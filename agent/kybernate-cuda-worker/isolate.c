@@ -6,16 +6,14 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/caps.h"
 #include "base/cleanup.h"
 
 /*
@@ -90,35 +88,6 @@ static void raise_file_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit); /* the soft limit up to the hard one: allowed */
 }
 
-static int drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-	uint32_t keep[2] = { 0 };
-
-	/* The bounding set needs CAP_SETPCAP, which an agent that is not root may not have; no
-	 * new privileges come through exec in either case. */
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++) {
-		bool keep_it = false;
-
-		for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-			keep_it |= kept[i] == cap;
-		if (!keep_it)
-			(void)prctl(PR_CAPBSET_DROP, cap);
-	}
-	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-		keep[CAP_TO_INDEX(kept[i])] |= CAP_TO_MASK(kept[i]);
-	if (syscall(SYS_capget, &head, data) < 0)
-		return -errno;
-	for (int i = 0; i < 2; i++) {
-		data[i].permitted &= keep[i];
-		data[i].effective = data[i].permitted;
-		data[i].inheritable = 0;
-	}
-	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
-}
-
 int isolate(int fd, int parent, struct error *err)
 {
 	int r = die_with(parent);
@@ -135,7 +104,7 @@ int isolate(int fd, int parent, struct error *err)
 		return error_sys(err, errno, "ignore SIGPIPE");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_sys(err, errno, "set no_new_privs");
-	r = drop_capabilities();
+	r = caps_keep(kept, ARRAY_SIZE(kept));
 	if (r < 0)
 		return error_sys(err, r, "drop capabilities");
 	r = set_environment();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading a directory that an enemy may have filled: what is in it, and its files, each opened so
- * that nothing but a regular file with one name, of ours, is ever opened, no symbolic link is
- * followed and nothing blocks.
+ * that nothing but a regular file with one name, of ours or root's, is ever opened, no symbolic link
+ * is followed and nothing blocks.
  *
  * Background: containerd's advisories GHSA-rgh6-rfwx-v388, GHSA-cvxm-645q-p574 and
  * GHSA-33vj-92qq-66hc, all of them checkpoints with contents that led elsewhere.
@@ -52,9 +52,9 @@ void scan_done(struct scan *s);
 
 /*
  * Lists a directory of that layout into s, which is SCAN_NULL. The directory and all in it have to
- * belong to the caller's user, and nobody else may be able to write to a directory. Returns 0;
- * -EBADMSG with REASON_IMAGE_CORRUPT when something is there that may not be; or another -errno
- * with REASON_STORE_FAILED. scan_done() in every case.
+ * belong to the caller's user or to root, and nobody else may be able to write to a directory.
+ * Returns 0; -EBADMSG with REASON_IMAGE_CORRUPT when something is there that may not be; or another
+ * -errno with REASON_STORE_FAILED. scan_done() in every case.
  */
 int scan_dir(int dirfd, const struct layout *layout, struct scan *s, struct error *err);
 

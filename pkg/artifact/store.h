@@ -40,8 +40,8 @@ enum store_access {
 };
 
 /*
- * Opens the store at path (absolute, no symbolic link itself). It has to belong to the caller, be
- * closed to everybody else (0700), and have no directory above it that others could swap. A
+ * Opens the store at path (absolute, no symbolic link itself). It has to belong to the caller (a
+ * reader's may be root's: one with CAP_DAC_READ_SEARCH can open it), be closed to everybody else (0700), and have no directory above it that others could swap. A
  * directory that is neither empty nor marked as a store is refused: a slip in the configuration
  * must not cost anybody his files. env is borrowed. Free with store_close().
  */

@@ -197,6 +197,55 @@ int path_remove_tree(int dirfd, const char *name)
 	return remove_tree(dirfd, name, 0);
 }
 
+/* One component, which is no symbolic link. */
+static int open_component(int at, const char *name, int flags)
+{
+	int fd = openat(at, name, flags | O_NOFOLLOW | O_CLOEXEC);
+	int r = -errno;
+	struct stat st;
+
+	if (fd >= 0)
+		return fd;
+	/* With O_DIRECTORY a link is "not a directory" before it is a link. */
+	if (r == -ENOTDIR && fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISLNK(st.st_mode))
+		return -ELOOP;
+	return r;
+}
+
+/*
+ * The same without openat2(), a component at a time: systemd takes the call away by
+ * RestrictSUIDSGID=, which DynamicUser= implies, for it cannot see the mode in it.
+ */
+static int walk_beneath(int dirfd, const char *path, int flags)
+{
+	_cleanup_close_ int at = -1;
+	char copy[PATH_MAX];
+	char *rest = copy, *name;
+	int from = dirfd;
+
+	if (*path == '/')
+		return -EXDEV;
+	if (PATH_PRINTF(copy, "%s", path) < 0)
+		return -ENAMETOOLONG;
+	while ((name = strsep(&rest, "/"))) {
+		bool last = !rest || rest[strspn(rest, "/")] == 0;
+		int fd;
+
+		if (!*name)
+			continue;
+		if (strcmp(name, "..") == 0)
+			return -EXDEV;
+		fd = open_component(from, name, last ? flags : O_PATH | O_DIRECTORY);
+		if (last || fd < 0)
+			return fd;
+		if (at >= 0)
+			(void)close(at);
+		from = at = fd;
+	}
+	return -ENOENT; /* "" */
+}
+
 int path_open_beneath(int dirfd, const char *path, int flags)
 {
 	struct open_how how = {
@@ -205,5 +254,7 @@ int path_open_beneath(int dirfd, const char *path, int flags)
 	};
 	long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
 
+	if (fd < 0 && errno == ENOSYS)
+		return walk_beneath(dirfd, path, flags);
 	return fd < 0 ? -errno : (int)fd;
 }

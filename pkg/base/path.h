@@ -43,7 +43,8 @@ int path_remove_tree(int dirfd, const char *name);
 
 /*
  * Opens path beneath dirfd: "..", absolute paths, symlinks and magic links are refused
- * (openat2, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS). Returns a descriptor or -errno.
+ * (openat2, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS; by hand where that call is not to be had). flags
+ * are for what exists. Returns a descriptor or -errno.
  */
 int path_open_beneath(int dirfd, const char *path, int flags);
 

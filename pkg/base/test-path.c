@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -236,7 +241,45 @@ static void beneath(void **state)
 	assert_int_equal(path_open_beneath(at, "/etc", O_RDONLY), -EXDEV);
 	assert_int_equal(path_open_beneath(at, "in/link", O_RDONLY), -ELOOP);
 	assert_int_equal(path_open_beneath(at, "in/out/passwd", O_RDONLY), -ELOOP);
+	assert_int_equal(path_open_beneath(at, "in/link", O_RDONLY | O_DIRECTORY), -ELOOP);
+	assert_int_equal(path_open_beneath(at, "in/link/x", O_RDONLY), -ELOOP);
 	assert_int_equal(path_open_beneath(at, "none", O_RDONLY), -ENOENT);
+	assert_int_equal(path_open_beneath(at, "none/x", O_RDONLY), -ENOENT);
+	assert_int_equal(path_open_beneath(at, "", O_RDONLY), -ENOENT);
+	fd = path_open_beneath(at, ".", O_RDONLY | O_DIRECTORY);
+	assert_true(fd >= 0);
+	(void)close(fd);
+	fd = path_open_beneath(at, "in//sub/", O_RDONLY | O_DIRECTORY);
+	assert_true(fd >= 0);
+	(void)close(fd);
+	assert_int_equal(path_remove_tree(at, "in"), 0);
+}
+
+/* From here on in this process. */
+static int take_away_openat2(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { ARRAY_SIZE(code), code };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+			       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* As systemd does; the last test, for it cannot be undone. */
+static void beneath_without_openat2(void **state)
+{
+	if (take_away_openat2() < 0)
+		skip();
+	assert_int_equal(syscall(SYS_openat2, AT_FDCWD, ".", NULL, 0), -1);
+	assert_int_equal(errno, ENOSYS);
+	beneath(state);
 }
 
 int main(void)
@@ -247,6 +290,7 @@ int main(void)
 		cmocka_unit_test(print),	   cmocka_unit_test(mkdirs),
 		cmocka_unit_test(mkdirs_over_a_file), cmocka_unit_test(remove_tree),
 		cmocka_unit_test(remove_deep_tree), cmocka_unit_test(beneath),
+		cmocka_unit_test(beneath_without_openat2),
 	};
 
 	(void)umask(0);

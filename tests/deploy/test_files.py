@@ -10,8 +10,10 @@ from conftest import DEPLOY, ROOT
 
 MANIFESTS = sorted(p.relative_to(DEPLOY) for p in (DEPLOY / "kubernetes").rglob("*.yaml"))
 UNIT = (DEPLOY / "systemd/kybernate-agent.service.in").read_text()
-# A unit without any restriction has 9.6; systemd 252 gives ours 2.9.
-EXPOSURE_MAX = 3.0
+SIDECAR_UNIT = (DEPLOY / "systemd/kybernate-sidecar.service.in").read_text()
+UNITS = {"kybernate-agent": UNIT, "kybernate-sidecar": SIDECAR_UNIT}
+# A unit without any restriction has 9.6; systemd 252 gives ours 2.9 and 0.8.
+EXPOSURE_MAX = {"kybernate-agent": 3.0, "kybernate-sidecar": 1.0}
 
 
 def documents(path):
@@ -85,6 +87,42 @@ def test_capabilities_are_the_same_everywhere():
     assert set(re.findall(r"`([A-Z_]+)`", table.split("Which of")[0])) == unit
 
 
+def sidecar():
+    daemon_set, = documents("kubernetes/sidecar.yaml")
+    spec = daemon_set["spec"]["template"]["spec"]
+    return spec, spec["containers"][0]
+
+
+def test_the_sidecar_has_one_capability_everywhere():
+    """Unit, what the program keeps, and the DaemonSet, but for what it takes to become somebody else."""
+    unit = capabilities(re.search(r"^CapabilityBoundingSet=(.*)$", SIDECAR_UNIT, re.M)[1].split())
+    assert unit == {"DAC_READ_SEARCH"}
+    assert capabilities(re.search(r"^AmbientCapabilities=(.*)$", SIDECAR_UNIT, re.M)[1].split()) == unit
+    isolate = (ROOT / "sidecar/kybernate-sidecar/isolate.c").read_text()
+    kept = re.findall(r"CAP_\w+", re.search(r"read_all\[\] = \{(.*?)\}", isolate, re.S)[1])
+    assert capabilities(kept) == unit
+    _, container = sidecar()
+    context = container["securityContext"]
+    assert set(context["capabilities"]["add"]) == unit | {"SETUID", "SETGID", "SETPCAP"}
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"]
+
+
+def test_the_sidecar_reads_the_agents_store():
+    start = re.search(r"^ExecStart=(.*)$", SIDECAR_UNIT, re.M)[1].split()
+    spec, container = sidecar()
+    for command in (start, container["command"]):
+        assert command[command.index("--store") + 1] == default("store")
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert mounts[default("store")]["readOnly"]
+    assert container["command"][-1] in mounts
+    volumes = {v["name"]: v["hostPath"]["path"] for v in spec["volumes"]}
+    for path, mount in mounts.items():
+        assert volumes[mount["name"]] == path
+    source = (ROOT / "sidecar/kybernate-sidecar/main.c").read_text()
+    assert f'#define STORE "{default("store")}"' in source
+
+
 def test_paths_are_those_of_the_settings():
     _, container = agent()
     mounts = [m["mountPath"] for m in container["volumeMounts"]]
@@ -114,17 +152,21 @@ def test_versions():
     spec, container = agent()
     assert container["image"] == f"kybernate:{version}"
     assert {c["image"] for c in spec["initContainers"]} == {f"kybernate:{version}"}
+    spec, _ = sidecar()
+    assert {c["image"] for c in spec["initContainers"] + spec["containers"]} == \
+        {f"kybernate:{version}"}
     for page in ("deploy/image/Containerfile", "README.md"):
         assert version in (ROOT / page).read_text()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-def test_unit(tmp_path):
-    program = tmp_path / "kybernate-agent"
+@pytest.mark.parametrize("name", UNITS)
+def test_unit(tmp_path, name):
+    program = tmp_path / name
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "kybernate-agent.service"
-    unit.write_text(UNIT.replace("@sbindir@", str(tmp_path)))
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(UNITS[name].replace("@sbindir@", str(tmp_path)))
     ran = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True,
                          text=True, check=False)
     assert ran.returncode == 0 and "kybernate" not in ran.stderr, ran.stderr
@@ -133,7 +175,7 @@ def test_unit(tmp_path):
     if "nknown" in ran.stderr or "unrecognized option" in ran.stderr:
         pytest.skip("systemd-analyze cannot look at a unit offline (before 251)")
     exposure = re.search(r"Overall exposure level.*: (\d+\.\d+)", ran.stdout)
-    assert exposure and float(exposure[1]) <= EXPOSURE_MAX, ran.stdout + ran.stderr
+    assert exposure and float(exposure[1]) <= EXPOSURE_MAX[name], ran.stdout + ran.stderr
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck")

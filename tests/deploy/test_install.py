@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 PROGRAMS = {"containerd-shim-kybernate-v1": "bin", "kybernatectl": "bin", "kybernate-agent": "sbin",
-            "kybernate-cuda-worker": "libexec/kybernate"}
+            "kybernate-cuda-worker": "libexec/kybernate", "kybernate-sidecar": "sbin"}
 CRI = "io.containerd.grpc.v1.cri"
 CRI_3 = "io.containerd.cri.v1.runtime"
 
@@ -119,6 +119,8 @@ def test_everything_is_put_there(node):
         assert path.read_text() == (node.programs / name).read_text()
     unit = (node.root / "etc/systemd/system/kybernate-agent.service").read_text()
     assert "ExecStart=/usr/local/sbin/kybernate-agent\n" in unit and "@sbindir@" not in unit
+    unit = (node.root / "etc/systemd/system/kybernate-sidecar.service").read_text()
+    assert "ExecStart=/usr/local/sbin/kybernate-sidecar serve " in unit and "@sbindir@" not in unit
     settings = tomllib.loads((node.root / "etc/kybernate/agent.toml").read_text())
     assert settings == {"worker": "/usr/local/libexec/kybernate/kybernate-cuda-worker"}
     assert not list(node.root.rglob(".*"))
