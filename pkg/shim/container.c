@@ -101,13 +101,22 @@ void container_retire(struct container *c)
 	container_unref(c);
 }
 
-static void killed_by_kernel(struct oom_watch *w)
+void container_tell_ooms(struct container *c)
 {
-	struct container *c = container_of(w, struct container, oom);
 	Events__TaskOOM event = EVENTS__TASK_OOM__INIT;
 
 	event.container_id = c->id;
-	shim_publish(c->shim, "/tasks/oom", "containerd.events.TaskOOM", &event.base);
+	for (; c->ooms_untold; c->ooms_untold--)
+		shim_publish(c->shim, "/tasks/oom", "containerd.events.TaskOOM", &event.base);
+}
+
+static void killed_by_kernel(struct oom_watch *w)
+{
+	struct container *c = container_of(w, struct container, oom);
+
+	c->ooms_untold++;
+	if (!c->init.starting)
+		container_tell_ooms(c);
 }
 
 void container_find_cgroup(struct container *c)

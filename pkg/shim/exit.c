@@ -155,6 +155,8 @@ void exit_watch(struct process *p)
 
 	reaper_release(&p->hold);
 	p->starting = false;
+	if (p->init)
+		container_tell_ooms(p->c);
 	if (gone || p->exit_kept)
 		handle_exit(p);
 	else if (p->pid && !p->child.pid && !p->exited_at)

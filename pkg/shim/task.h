@@ -110,6 +110,7 @@ struct container {
 	struct runtime rt;
 	struct cgroup cgroup;
 	struct oom_watch oom;
+	unsigned int ooms_untold; /* kills before the start of init has been told */
 	struct process init;
 	struct list execs;
 	struct gate exec_gate; /* closed while the container is dumped */
@@ -173,6 +174,8 @@ struct process *container_process(struct container *c, const char *exec_id, stru
 /* Finds the cgroup of the init, for statistics, pids, freezing and OOM events; a container may
  * do without. */
 void container_find_cgroup(struct container *c);
+/* Kills by the kernel that were seen while init was being started: its start event comes first. */
+void container_tell_ooms(struct container *c);
 
 /* The container shows to the world: it has been created. */
 void container_publish(struct container *c);

@@ -78,7 +78,7 @@ def test_install_node(tmp_path, text, type_):
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("containerd-shim-kybernate-v1", "kybernatectl", "kybernate-agent",
-                 "kybernate-cuda-worker"):
+                 "kybernate-cuda-worker", "kybernate-sidecar"):
         (programs / name).write_text("", encoding="ascii")
     stub = tmp_path / "stub"
     stub.mkdir()

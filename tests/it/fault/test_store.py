@@ -219,7 +219,7 @@ def test_containerd_killed_in_a_restore(gnode, at, phase, record_property):
     second = gnode.new_life("ck")
     second.create()
     rule = gnode.gpu.fault(call=at, hang=True)
-    gnode.client.task_future("Start", container_id=second.id)
+    starting = gnode.client.task_future("Start", container_id=second.id)  # dropped it is canceled
     gnode.gpu.wait_held(rule)
     gnode.node.restart(9)
     gnode.gpu.release()
@@ -229,6 +229,7 @@ def test_containerd_killed_in_a_restore(gnode, at, phase, record_property):
     gnode.watch(second).goes_on()
     assert gnode.gpu.processes()[second.pid]["state"] == "RUNNING"
     assert not gnode.agent.call("Status").operations
+    assert starting.exception(30), "containerd was killed before it could answer"
     row.survived("restored; computes on")
 
 
