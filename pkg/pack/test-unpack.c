@@ -649,29 +649,31 @@ static void flipped_bits(void **state)
 	assert_true(taken < INFILE_MEMBERS * 7);
 }
 
+static void rename_entry(uint8_t *h, const char *name)
+{
+	memset(h, 0, 100);
+	memcpy(h, name, strlen(name));
+	seal_header(h);
+}
+
 static void members_of_other_kinds(void **state)
 {
 	_cleanup_buf_ struct buf another = BUF_NULL;
 	uint8_t *h = find(&archive, OCIDOC_LAYOUT);
 
 	(void)state;
+	assert_non_null(h);
 	h[156] = '2';
 	(void)snprintf((char *)h + 157, 100, "/etc/passwd");
 	seal_header(h);
 	refused_archive("no regular file");
 	memset(h + 157, 0, 100);
 	h[156] = '0';
-	memset(h, 0, 100);
-	(void)snprintf((char *)h, 100, "../oci-layout");
-	seal_header(h);
+	rename_entry(h, "../oci-layout");
 	refused_archive("oci-layout: is missing");
-	memset(h, 0, 100);
-	(void)snprintf((char *)h, 100, OCIDOC_INDEX);
-	seal_header(h);
+	rename_entry(h, OCIDOC_INDEX);
 	refused_archive("has a name twice");
-	memset(h, 0, 100);
-	(void)snprintf((char *)h, 100, OCIDOC_LAYOUT);
-	seal_header(h);
+	rename_entry(h, OCIDOC_LAYOUT);
 	put_entry(&another, "x", '0', 1, "x", 1);
 	insert(&archive, find(&archive, OCIDOC_LAYOUT), &another);
 	refused_archive("has more than 5 members");

@@ -588,6 +588,7 @@ def test_start_of_an_exec_in_a_paused_container(world):
     another = container.exec("e2", ["probe", "exit", "3"])
     another.start()
     assert another.finish().exit_status == 3
+    assert world.sink.wait("exit", container.id)
     assert [e.exec_id for e in world.sink.all(container.id, "exec-started")] == ["e2"]
     assert [e.id for e in world.sink.all(container.id, "exit")] == ["e2"]
 

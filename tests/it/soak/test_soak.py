@@ -308,8 +308,8 @@ class Soak:
                 self._story(pid) for pid in self.node.shims() if pid != self.elder.pid))
         self.elder.tidy()
         until(lambda: len(procs.children(self.elder.pid)) == 1, 20, "no child but its init")
-        if self.node.kind.ours:  # looks for containers that containerd has forgotten after 15 s
-            until(lambda: self.elder.containers() == 1, 60, "no container but its own")
+        if self.node.kind.ours:  # looks for what containerd has forgotten after 15, 45, 105, 225 s
+            until(lambda: self.elder.containers() == 1, 240, "no container but its own")
 
 
 def _leftovers(soak):
