@@ -46,12 +46,23 @@ static int kill_exec(const struct process *p, unsigned int signo, struct error *
 	return 0;
 }
 
+/*
+ * A container that ends by itself while the runtime is at it may fail the kill in words of any
+ * kind: runc 1.1 freezes first, and finds no "transition from stopped to paused". A CRI that is not
+ * told NotFound fails its StopPodSandbox.
+ */
 static void killed(void *data, int r, const struct error *err, struct bytes output)
 {
 	struct op *op = data;
 	struct flow *f = NULL;
+	struct error over = ERROR_NULL;
 
 	(void)output;
+	if (r < 0 && exit_has_come(op->p)) {
+		r = error_rpc(&over, RPC_NOT_FOUND, -ESRCH,
+			      "process already finished: not found");
+		err = &over;
+	}
 	if (--op->p->kills == 0) {
 		f = op->p->kills_flow;
 		op->p->kills_flow = NULL;

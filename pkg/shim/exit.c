@@ -149,6 +149,17 @@ static bool still_ours(pid_t pid)
 	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
+bool exit_has_come(const struct process *p)
+{
+	siginfo_t info = { 0 };
+
+	if (p->exited_at || p->exit_kept || (p->init && p->c->init_reaped))
+		return true;
+	/* A zombie, if its exit comes after that of whoever has seen it. */
+	return p->pid && waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == p->pid;
+}
+
 void exit_watch(struct process *p)
 {
 	bool gone = p->pid && reaper_claim(&p->hold, p->pid, &p->exit) && !still_ours(p->pid);

@@ -261,6 +261,8 @@ void start_restore(struct op *op); /* restore.c */
  * after the event that announces the process. Ends the hold.
  */
 void exit_watch(struct process *p);
+/* Has p exited, whether or not that has been told? */
+bool exit_has_come(const struct process *p);
 /* Keeps an exit of p back (it is kept in p->exit) until exit_watch(). */
 void exit_keep(struct process *p);
 /* An exec that was counted as running was not started after all. */

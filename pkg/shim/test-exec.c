@@ -320,6 +320,26 @@ static void what_the_runtime_says_of_a_kill_is_translated(void **state)
 	}
 }
 
+static void a_kill_that_fails_because_all_is_over_says_so(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+	Task__KillRequest req = TASK__KILL_REQUEST__INIT;
+	struct answer kill;
+
+	rig_script(r, "web", "kill",
+		   "wait\nfail invalid state transition from stopped to paused\n");
+	req.id = (char *)"web";
+	rig_begin(r, &kill, "Kill", &req.base);
+	UNTIL(r, rig_calls(r, "web", "kill"));
+	kill_process(&c->init);
+	UNTIL(r, c->init.exited_at);
+	rig_go(r, "web", "kill");
+	UNTIL(r, kill.done);
+	assert_int_equal(kill.err.rpc, RPC_NOT_FOUND);
+	rig_answer_done(&kill);
+}
+
 static void those_who_wait_may_leave(void **state)
 {
 	struct rig *r = *state;
@@ -417,6 +437,7 @@ int main(int argc, char **argv)
 		T(an_init_that_dies_during_an_exec_that_fails_is_told),
 		T(the_rest_of_a_container_that_shares_pids_is_killed),
 		T(what_the_runtime_says_of_a_kill_is_translated),
+		T(a_kill_that_fails_because_all_is_over_says_so),
 		T(those_who_wait_may_leave),
 		T(a_spec_that_is_none_is_refused),
 		T(the_kernel_is_forewarned_of_moves),
