@@ -79,14 +79,14 @@ class Workload:
         found = self.line()
         return int(found.group(1)) if found else 0
 
-    def ready(self, step=2):
-        until(lambda: self.step >= step, 20, "the workload computes")
+    def ready(self, step=2, patience=20):
+        until(lambda: self.step >= step, patience, "the workload computes")
         return self
 
-    def goes_on(self, beyond=None, result="ok"):
+    def goes_on(self, beyond=None, result="ok", patience=20):
         """It computes, and every step verifies counter and pattern of its GPU memory."""
         before = self.step if beyond is None else beyond
-        until(lambda: self.step > before + 2, 20, f"steps after {before}")
+        until(lambda: self.step > before + 2, patience, f"steps after {before}")
         assert self.line().group(4) == result
         return self.step
 

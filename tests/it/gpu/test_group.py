@@ -26,7 +26,7 @@ def options(**fields):
     return protos.pack(protos.CHECKPOINT_OPTIONS, protos.options.Checkpoint(**fields))
 
 
-def group(gworld, n, interval=10, vram="1M", **more):
+def group(gworld, n, interval=10, vram="1M", patience=20, **more):
     """A container of n CUDA processes that all compute: (container, workloads)."""
     container = gworld.container(["gpu-counter", "--procs", str(n), "--vram", vram, "--interval",
                                   str(interval), "--status", "/var/state"], annotations=SUSPEND,
@@ -34,7 +34,7 @@ def group(gworld, n, interval=10, vram="1M", **more):
     container.run()
     workloads = [Workload(container.rootfs / f"var/state.{i}") for i in range(n)]
     for one in workloads:
-        one.ready()
+        one.ready(patience=patience)
     return container, workloads
 
 
@@ -241,7 +241,7 @@ def test_eight_gigabytes(gworld, start_agent):
     with fakegpu.FakeGpu(memory="16G") as gpu:
         start_agent(gworld.agent_dir, gpu=gpu)
         gworld.gpu = gpu
-        container, workloads = group(gworld, 8, interval=2000, vram="1G")
+        container, workloads = group(gworld, 8, interval=2000, vram="1G", patience=120)
         before = time.monotonic()
         container.pause()
         took = time.monotonic() - before
@@ -251,4 +251,4 @@ def test_eight_gigabytes(gworld, start_agent):
         assert took <= 1.5 * (lock + save)
         container.resume()
         for one in workloads:
-            one.goes_on()
+            one.goes_on(patience=120)
