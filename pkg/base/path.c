@@ -204,8 +204,16 @@ static int open_component(int at, const char *name, int flags)
 	int r = -errno;
 	struct stat st;
 
-	if (fd >= 0)
-		return fd;
+	if (fd >= 0) {
+		/* O_PATH opens the link itself, which openat2() does only for who asks for that. */
+		if (!(flags & O_PATH) || flags & O_NOFOLLOW)
+			return fd;
+		r = fstat(fd, &st) < 0 ? -errno : S_ISLNK(st.st_mode) ? -ELOOP : 0;
+		if (r == 0)
+			return fd;
+		(void)close(fd);
+		return r;
+	}
 	/* With O_DIRECTORY a link is "not a directory" before it is a link. */
 	if (r == -ENOTDIR && fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISLNK(st.st_mode))

@@ -243,6 +243,10 @@ static void beneath(void **state)
 	assert_int_equal(path_open_beneath(at, "in/out/passwd", O_RDONLY), -ELOOP);
 	assert_int_equal(path_open_beneath(at, "in/link", O_RDONLY | O_DIRECTORY), -ELOOP);
 	assert_int_equal(path_open_beneath(at, "in/link/x", O_RDONLY), -ELOOP);
+	assert_int_equal(path_open_beneath(at, "in/link", O_PATH), -ELOOP);
+	fd = path_open_beneath(at, "in/link", O_PATH | O_NOFOLLOW); /* the link itself */
+	assert_true(fd >= 0);
+	(void)close(fd);
 	assert_int_equal(path_open_beneath(at, "none", O_RDONLY), -ENOENT);
 	assert_int_equal(path_open_beneath(at, "none/x", O_RDONLY), -ENOENT);
 	assert_int_equal(path_open_beneath(at, "", O_RDONLY), -ENOENT);
