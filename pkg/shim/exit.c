@@ -79,12 +79,25 @@ static void init_thawed(void *data, int r, const struct error *err, struct bytes
 	kill_rest(c);
 }
 
+/*
+ * Their exits come before the init's, and an exec whose client died together with containerd would
+ * be waited for until its time is over; containerd, back again, has no such patience in a Delete.
+ */
+static void hurry_execs(struct container *c)
+{
+	struct process *p;
+
+	list_for_each(p, &c->execs, node)
+		process_hurry_stdio(p);
+}
+
 static void handle_init_exit(struct process *p)
 {
 	struct container *c = container_ref(p->c); /* until finish_init() */
 	struct error err = ERROR_NULL;
 
 	c->init_reaped = true;
+	hurry_execs(c);
 	/* Now, as long as the cgroup is there: systemd removes it as soon as nobody is in it. */
 	oom_watch_check(&c->oom);
 	if (p->state == PROCESS_PAUSED) {

@@ -55,6 +55,12 @@ void fifo_open_writer(struct fifo_open *f, struct loop *loop, const char *path, 
 	timer_set(loop, &f->timer, time_now(), try_again);
 }
 
+void fifo_open_hurry(struct fifo_open *f, nsec_t deadline)
+{
+	if (f->loop && deadline < f->deadline)
+		f->deadline = deadline; /* it looks every PAUSE_MAX at least */
+}
+
 void fifo_open_cancel(struct fifo_open *f)
 {
 	if (!f->loop)

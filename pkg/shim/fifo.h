@@ -26,6 +26,8 @@ struct fifo_open {
  */
 void fifo_open_writer(struct fifo_open *f, struct loop *loop, const char *path, nsec_t deadline,
 		      void (*done)(struct fifo_open *f));
+/* Waits no longer than until deadline, nor than before. Harmless when not under way. */
+void fifo_open_hurry(struct fifo_open *f, nsec_t deadline);
 /* Harmless when not under way. */
 void fifo_open_cancel(struct fifo_open *f);
 

@@ -15,6 +15,8 @@
 #include "shim/reply.h"
 
 #define ATTACH_MAX (30 * NSEC_PER_SEC) /* as long as the reference waits for the FIFOs' readers */
+/* ... once the container is gone: a client that is there has opened them before it asks for a start. */
+#define ATTACH_OF_THE_DEAD_MAX (2 * NSEC_PER_SEC)
 
 struct waiter {
 	struct list node;
@@ -171,8 +173,14 @@ int process_prepare_stdio(struct process *p, struct flow *f, struct error *err)
 int process_attach_stdio(struct process *p, struct flow *f)
 {
 	p->io_flow = f;
-	stdio_attach(&p->io, time_now() + ATTACH_MAX, stdio_done);
+	stdio_attach(&p->io, time_now() + (p->c->init_reaped ? ATTACH_OF_THE_DEAD_MAX : ATTACH_MAX),
+		     stdio_done);
 	return FLOW_WAIT;
+}
+
+void process_hurry_stdio(struct process *p)
+{
+	stdio_hurry(&p->io, time_now() + ATTACH_OF_THE_DEAD_MAX);
 }
 
 int process_read_pid(const char *dir, const char *name, pid_t *ret, struct error *err)

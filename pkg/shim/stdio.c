@@ -373,6 +373,16 @@ void stdio_attach(struct stdio *io, nsec_t deadline,
 	}
 }
 
+void stdio_hurry(struct stdio *io, nsec_t deadline)
+{
+	if (io->busy != STDIO_ATTACHING)
+		return;
+	for (int i = OUT; i <= ERR; i++)
+		fifo_open_hurry(&io->opening[i], deadline);
+	if (io->terminal && deadline < io->drain.at)
+		timer_set(io->loop, &io->drain, deadline, attach_time_over);
+}
+
 /* --- the end -------------------------------------------------------------------------------- */
 
 void stdio_exited(struct stdio *io)

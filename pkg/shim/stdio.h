@@ -71,6 +71,9 @@ const char *stdio_console(const struct stdio *io);
 void stdio_attach(struct stdio *io, nsec_t deadline,
 		  void (*done)(struct stdio *io, int r, const struct error *err));
 
+/* An attach under way waits no longer than until deadline, nor than before. Else harmless. */
+void stdio_hurry(struct stdio *io, nsec_t deadline);
+
 /* The process has exited: a terminal is emptied and closed, pipes go on to their end. */
 void stdio_exited(struct stdio *io);
 

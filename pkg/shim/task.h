@@ -154,6 +154,8 @@ void process_release_waiters(struct process *p);
 /* stdio_prepare() and stdio_attach() as steps of a flow: return as a step's run() does. */
 int process_prepare_stdio(struct process *p, struct flow *f, struct error *err);
 int process_attach_stdio(struct process *p, struct flow *f);
+/* Its container is gone: an attach under way does not wait much longer for its client. */
+void process_hurry_stdio(struct process *p);
 
 /* Reads a pid file that the runtime wrote. Returns 0 or negative with err. */
 int process_read_pid(const char *dir, const char *name, pid_t *ret, struct error *err);

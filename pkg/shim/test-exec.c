@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "shim/test-rig.h"
+#include "tests/clock.h"
 
 static void kill_process(const struct process *p)
 {
@@ -262,6 +264,52 @@ static void a_delete_waits_for_the_exit_of_the_init(void **state)
 	rig_answer_done(&delete);
 }
 
+/* Nobody reads its output, as when containerd was killed and its clients with it. */
+static void begin_unread(struct rig *r, struct answer *start, const char *exec_id)
+{
+	char path[PATH_MAX];
+	struct process *p;
+
+	assert_int_equal(rig_exec(r, "web", exec_id, NULL), RPC_OK);
+	p = container_process(container_find(&r->shim, "web", NULL), exec_id, NULL);
+	assert_int_equal(PATH_PRINTF(path, "%s/%s-out", r->dir, exec_id), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	free(p->io.path[1]);
+	p->io.path[1] = strdup(path);
+	begin_start(r, start, "web", exec_id);
+}
+
+static void the_death_of_the_init_ends_the_wait_for_readers(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+	struct answer before, after, delete;
+
+	begin_unread(r, &before, "before");
+	UNTIL(r, container_process(c, "before", NULL)->io.busy == STDIO_ATTACHING);
+	rig_script(r, "web", "exec", "wait\n");
+	begin_unread(r, &after, "after");
+	UNTIL(r, rig_calls(r, "web", "exec") == 2);
+	kill_process(&c->init);
+	UNTIL(r, c->init_waits);
+	rig_go(r, "web", "exec");
+	UNTIL(r, container_process(c, "after", NULL)->io.busy == STDIO_ATTACHING);
+	rig_begin_simple(r, &delete, "Delete", "web");
+	UNTIL(r, c->init.exit_hook);
+	assert_int_equal(before.done + after.done, 0);
+	clock_advance(2 * NSEC_PER_SEC);
+	UNTIL(r, before.done && after.done && delete.done);
+	assert_int_not_equal(before.r, 0);
+	assert_int_not_equal(after.r, 0);
+	assert_int_equal(delete.r, 0);
+	rig_event(r, 4, "/tasks/exit web web 137");
+	rig_event(r, 5, "/tasks/delete web 137");
+	rig_events_end(r, 6);
+	rig_answer_done(&before);
+	rig_answer_done(&after);
+	rig_answer_done(&delete);
+}
+
 static void an_init_that_dies_during_an_exec_that_fails_is_told(void **state)
 {
 	struct rig *r = *state;
@@ -434,6 +482,7 @@ int main(int argc, char **argv)
 		T(a_container_takes_its_execs_with_it),
 		T(an_init_that_dies_during_an_exec_waits_for_it),
 		T(a_delete_waits_for_the_exit_of_the_init),
+		T(the_death_of_the_init_ends_the_wait_for_readers),
 		T(an_init_that_dies_during_an_exec_that_fails_is_told),
 		T(the_rest_of_a_container_that_shares_pids_is_killed),
 		T(what_the_runtime_says_of_a_kill_is_translated),

@@ -116,6 +116,21 @@ static void nobody_comes_until_the_deadline(void **state)
 	assert_int_equal(r->open.result, -ETIMEDOUT);
 }
 
+static void it_may_be_told_to_hurry(void **state)
+{
+	struct rig *r = *state;
+
+	fifo_open_hurry(&r->open, time_now()); /* nothing is under way */
+	fifo_open_writer(&r->open, r->loop, r->path, time_now() + 30 * NSEC_PER_SEC, opened);
+	fifo_open_hurry(&r->open, time_now() + 60 * NSEC_PER_SEC); /* no longer than before */
+	fifo_open_hurry(&r->open, time_now() + 2 * NSEC_PER_SEC);
+	run_for(r, 5 * NSEC_PER_MSEC);
+	assert_int_equal(r->done, 0);
+	clock_advance(2 * NSEC_PER_SEC);
+	until_done(r);
+	assert_int_equal(r->open.result, -ETIMEDOUT);
+}
+
 /* It must not spin either: the pauses grow. */
 static void waiting_is_cheap(void **state)
 {
@@ -220,7 +235,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 		T(it_waits_for_a_reader),
 		T(a_reader_may_leave_and_come_back),
-		T(nobody_comes_until_the_deadline),
+		T(nobody_comes_until_the_deadline), T(it_may_be_told_to_hurry),
 		T(waiting_is_cheap),
 		T(one_that_was_canceled_is_silent),
 		T(a_file_is_appended_to_and_never_made),

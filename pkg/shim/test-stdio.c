@@ -692,6 +692,25 @@ static void a_terminal_that_does_not_come(void **state)
 	assert_int_equal(r->result, -ETIMEDOUT);
 }
 
+static void a_terminal_may_be_told_to_hurry(void **state)
+{
+	struct rig *r = *state;
+
+	init(r, "", r->path[OUT], "", true);
+	stdio_hurry(&r->io, time_now()); /* nothing is under way */
+	prepare(r, 0);
+	r->client[OUT] = open(r->path[OUT], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	attach(r);
+	rounds(r, 5);
+	stdio_hurry(&r->io, time_now() + 60 * NSEC_PER_SEC); /* no longer than before */
+	stdio_hurry(&r->io, time_now() + 2 * NSEC_PER_SEC);
+	rounds(r, 5);
+	assert_int_equal(r->done, 0);
+	clock_advance(2 * NSEC_PER_SEC);
+	UNTIL(r, r->done);
+	assert_int_equal(r->result, -ETIMEDOUT);
+}
+
 /* Attaching has failed for want of an output; what the runtime sends then is nobody's any more. */
 static void a_terminal_that_comes_too_late(void **state)
 {
@@ -838,6 +857,7 @@ int main(int argc, char **argv)
 		T(its_size_is_set),
 		T(a_terminal_is_emptied_at_the_exit),
 		T(a_terminal_that_does_not_come),
+		T(a_terminal_may_be_told_to_hurry),
 		T(a_terminal_that_comes_too_late),
 		T(something_else_than_a_terminal),
 		T(a_logger_reads_the_pipes_itself),
