@@ -310,6 +310,8 @@ class Soak:
         until(lambda: len(procs.children(self.elder.pid)) == 1, 20, "no child but its init")
         if self.node.kind.ours:  # looks for what containerd has forgotten after 15, 45, 105, 225 s
             until(lambda: self.elder.containers() == 1, 240, "no container but its own")
+        # Its connection for events is made with the first one after a restart of containerd.
+        self.elder.exec(self.client, random.Random(SEED))
 
 
 def _leftovers(soak):
