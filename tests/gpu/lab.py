@@ -311,6 +311,19 @@ def tail(path, size=1500):
     return path.read_text(errors="replace")[-size:] if path.exists() else "(no log)"
 
 
+def when(line):
+    """A log line's time, in ns from the begin of its day."""
+    hours, minutes, seconds, rest = re.match(r'time="[\d-]+T(\d+):(\d+):(\d+)\.(\d+)Z"',
+                                             line).groups()
+    return ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 10**9 + int(rest.ljust(9, "0"))
+
+
+def spread(values):
+    """[least, median, most], rounded."""
+    found = sorted(values)
+    return [round(v, 2) for v in (found[0], found[len(found) // 2], found[-1])]
+
+
 def line_of(path):
     """(step, rest of the line) of a workload's status file, or None."""
     found = _LINE.match(path.read_text()) if path.exists() else None
@@ -418,6 +431,24 @@ class Node:
             return done.ok and json.loads(done.out).get("driver_ok")
 
         self.deadline.until(ready, 40, "the CUDA worker is ready")
+
+    def agent_log_size(self):
+        return len((self.logs / "agent.log").read_text(errors="replace"))
+
+    def shares(self, begin, container_id, verb):
+        """(ours, the driver's) in ms of each operation in the agent's log from there on."""
+        text = (self.logs / "agent.log").read_text(errors="replace")[begin:]
+        ours, driver, start, calls = [], [], None, 0
+        for line in text.splitlines():
+            if f'msg="operation begins" op={verb} ' in line and f"id={container_id} " in line:
+                start, calls = when(line), 0
+            elif start and 'msg="driver call"' in line:
+                calls += int(re.search(r"\bdur_us=(\d+)", line).group(1))
+            elif start and 'msg="operation ends"' in line:
+                driver.append(calls / 1e3)
+                ours.append((when(line) - start) / 1e6 - calls / 1e3)
+                start = None
+        return ours, driver
 
     def gpus(self):
         return [d for d in self.driver.devices if re.search(r"nvidia\d+$", d)] or ["/dev/nvidia0"]
