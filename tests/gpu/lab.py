@@ -47,6 +47,7 @@ _DISABLED = ("io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
 _AGENT = """socket = "{run}/agent.sock"
 store = "{work}/store"
 containerd = "{run}/c.sock"
+journal = "{run}/journal"
 worker = "{bin}/kybernate-cuda-worker"
 libcuda = "{libcuda}"
 log_level = "debug"
@@ -354,6 +355,8 @@ class Node:
         self.driver, self.deadline = driver, deadline
         self.work = pathlib.Path(work)
         self.run = pathlib.Path(tempfile.mkdtemp(prefix="kg", dir="/run"))
+        # As /run is where systemd has made it; the journal is written before each step.
+        mount("kybernate", self.run, "tmpfs", 0, "mode=755,size=64m")
         self.processes = {}
         self.mounts = []  # further (source, destination) of GPU containers
         self.host_net = False
