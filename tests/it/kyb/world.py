@@ -465,7 +465,10 @@ class World:
         """
         for container in reversed(self.containers):
             if container.task is None and container.address and starter.exists(container.address):
-                container.connect(self.service_of(container))
+                try:
+                    container.connect(self.service_of(container))
+                except (FileNotFoundError, ConnectionRefusedError):
+                    continue  # its shim is another's, too, and has just ended with that one
             if container.task is not None:
                 self._finish_one(container)
         try:
