@@ -21,6 +21,8 @@
 #define BACKLOG   128
 #define LEAVE_MAX  (20 * NSEC_PER_SEC) /* for operations under way to be undone */
 #define LEAVE_LOOK (20 * NSEC_PER_MSEC)
+#define CLEAN_FIRST (1 * NSEC_PER_SEC) /* between looks at who still holds what in the store */
+#define CLEAN_MAX   (60 * NSEC_PER_SEC)
 
 /* --- the end -------------------------------------------------------------------------------- */
 
@@ -272,25 +274,44 @@ static int open_store(struct agent *agent, struct error *err)
 	return 0;
 }
 
+static void clean_again(struct timer *t);
+
 /*
- * What an agent before us has left. Whatever is being made in the store is in the journal from its
- * first moment on, and whoever still writes there holds a lock on it: the rest goes at once.
+ * Whatever is being made in the store is in the journal from its first moment on, and whoever still
+ * writes there holds a lock on it: the rest goes at once. Where the record was torn there is the
+ * lock only, of a shim that has yet to hear that nobody wants what it writes.
  */
-static int take_up(struct agent *agent, struct error *err)
+static void clean_store(struct agent *agent, bool again)
 {
 	struct store_clean clean = { .keep = revive_keeps, .arg = &agent->node };
+	struct error err = ERROR_NULL;
+
+	if (store_clean(agent->store, &clean, &err) < 0)
+		log_warning("what crashes have left in the store could not be removed", F_ERR(&err));
+	if (clean.removed || (!again && (clean.kept || clean.locked || clean.young)))
+		log_info("unfinished checkpoints in the store", F_INT("removed", clean.removed),
+			 F_INT("kept", clean.kept + clean.locked + clean.young));
+	if (clean.locked)
+		timer_set(agent->loop, &agent->clean,
+			  time_now() + backoff_next(&agent->clean_pause), clean_again);
+}
+
+static void clean_again(struct timer *t)
+{
+	clean_store(container_of(t, struct agent, clean), true);
+}
+
+/* What an agent before us has left. */
+static int take_up(struct agent *agent, struct error *err)
+{
 	int r = journal_open(&agent->node.journal, agent->settings.journal, err);
 
 	if (r == 0)
 		r = revive_all(&agent->node, err);
 	if (r < 0)
 		return r;
-	if (store_clean(agent->store, &clean, err) < 0)
-		log_warning("what crashes have left in the store could not be removed", F_ERR(err));
-	if (clean.removed || clean.kept || clean.locked || clean.young)
-		log_info("unfinished checkpoints in the store", F_INT("removed", clean.removed),
-			 F_INT("kept", clean.kept + clean.locked + clean.young));
-	*err = ERROR_NULL;
+	agent->clean_pause = BACKOFF(CLEAN_FIRST, CLEAN_MAX);
+	clean_store(agent, false);
 	return 0;
 }
 
@@ -333,6 +354,7 @@ static void tear_down(struct agent *agent)
 	grpc_server_free(agent->server);
 	deletions_forget(agent);
 	timer_cancel(&agent->left);
+	timer_cancel(&agent->clean);
 	operation_free_all(&agent->node);
 	journal_close(&agent->node.journal);
 	degraded_free_all(&agent->node);

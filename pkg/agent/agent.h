@@ -13,6 +13,7 @@
 #define KYB_AGENT_AGENT_H
 
 #include "artifact/store.h"
+#include "base/backoff.h"
 #include "checkpoint/operation.h"
 #include "conf/agent_settings.h"
 #include "containerd/containerd.h"
@@ -44,6 +45,8 @@ struct agent {
 	bool leaving;
 	nsec_t leave_by;
 	struct timer left;
+	struct timer clean; /* what others still held in the store when it was cleaned */
+	struct backoff clean_pause;
 };
 
 /*

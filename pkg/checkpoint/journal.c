@@ -216,6 +216,26 @@ static void set_aside(const struct journal *j, const char *name, const struct er
 		(void)unlinkat(j->fd, name, 0);
 }
 
+/* The name says whose it was. */
+static void replay_torn(const char *name,
+			void (*each)(void *data, const struct journal_record *rec), void *data)
+{
+	struct journal_record rec = { .kind = "checkpoint", .phase = "unknown", .torn = true };
+	char ns[ID_MAX + 1], id[ID_MAX + 1], own[NAME_MAX_];
+	const char *comma = strchr(name, ',');
+	int n = comma ? snprintf(ns, sizeof(ns), "%.*s", (int)(comma - name), name) : -1;
+
+	if (n < 0 || (size_t)n >= sizeof(ns))
+		return;
+	n = snprintf(id, sizeof(id), "%.*s", (int)strcspn(comma + 1, ","), comma + 1);
+	if (n < 0 || (size_t)n >= sizeof(id) || name_of(ns, id, own, NULL) < 0 ||
+	    strcmp(own, name) != 0)
+		return;
+	rec.ns = ns;
+	rec.container_id = id;
+	each(data, &rec);
+}
+
 static void replay_one(struct journal *j, const char *name,
 		       void (*each)(void *data, const struct journal_record *rec), void *data)
 {
@@ -239,12 +259,14 @@ static void replay_one(struct journal *j, const char *name,
 		r = name_of(rec.ns, rec.container_id, own, &err);
 	if (r == 0 && strcmp(own, name) != 0)
 		r = fail(&err, -EBADMSG, "the record is of another name");
-	if (r < 0)
+	if (r < 0) {
 		set_aside(j, name, &err);
-	else if (strcmp(rec.boot, j->boot) != 0)
+		replay_torn(name, each, data);
+	} else if (strcmp(rec.boot, j->boot) != 0) {
 		(void)unlinkat(j->fd, name, 0); /* its processes have gone with the machine */
-	else
+	} else {
 		each(data, &rec);
+	}
 }
 
 int journal_replay(struct journal *j,

@@ -58,6 +58,7 @@ struct journal_record {
 	bool settled;	/* the image has the job files, as job and apart of the processes say */
 	bool sealed;	/* the checkpoint exists */
 	bool degraded;	/* the shim has had its answer; only the GPU memory is still to come back */
+	bool torn; /* not written: it could not be read, and ns and container_id are all there is */
 	const struct journal_process *processes;
 	size_t n_processes;
 	const struct journal_device *devices;
@@ -99,7 +100,8 @@ int journal_remove(struct journal *j, const char *ns, const char *container_id, 
 
 /*
  * Hands every record to each(), valid for the call only. What is of another boot, or half
- * written, is removed; what cannot be read is told and renamed to *.bad, for a person to look at.
+ * written, is removed; what cannot be read is told and renamed to *.bad, for a person to look at,
+ * and handed on with what its name says (torn).
  * Returns 0, or -errno with err when the folder cannot be read.
  */
 int journal_replay(struct journal *j, void (*each)(void *data, const struct journal_record *rec),

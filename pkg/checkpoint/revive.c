@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/path.h"
+#include "cgroup/search.h"
 #include "checkpoint/degraded.h"
 #include "gpu/uuid.h"
 
@@ -20,6 +21,7 @@
 struct revival {
 	char phase[32];     /* in which the agent died */
 	bool alone;         /* nobody will come */
+	bool torn;	    /* no record that could be read: what is known is where it is */
 	bool waiting;       /* for the shim */
 	bool dumping;       /* at the time of the crash */
 	nsec_t shim_until;
@@ -60,14 +62,30 @@ static void no_shim(struct operation *op)
 	flow_resume(&op->flow, err.code, &err);
 }
 
+static bool stands_still(const struct operation *op)
+{
+	struct freezer_state state;
+
+	return op->cgroup.host && freezer_state(&op->cgroup, &state, NULL) == 0 && state.self;
+}
+
+/*
+ * Whose record was torn is waited for only while the container stands still: either its shim has it
+ * dumped, and comes; or it has it suspended or on its way back from there, and then nothing is to
+ * be brought back before it is asked for.
+ */
 static void look_for_shim(struct timer *t)
 {
 	struct operation *op = container_of(t, struct operation, timer);
+	struct revival *rv = op->revival;
+	bool still = rv->torn && stands_still(op);
 
-	if (time_now() < op->revival->shim_until && operation_shim_lives(op))
+	if (time_now() < rv->shim_until && (rv->torn ? still : operation_shim_lives(op))) {
 		timer_set(op->node->loop, t, time_now() + LOOK_AGAIN, look_for_shim);
-	else
-		no_shim(op);
+		return;
+	}
+	op->revived_held = op->revived_held || still;
+	no_shim(op);
 }
 
 static int step_shim(struct flow *f, struct error *err)
@@ -92,30 +110,6 @@ static void cancel_shim(struct flow *f)
 	op->revival->waiting = false;
 	timer_cancel(&op->timer);
 	flow_resume(f, -ECANCELED, NULL);
-}
-
-int revive_claim(struct node *node, const struct operation_request *req,
-		 const struct operation_host *host, void *host_data, bool answered, int r,
-		 const struct error *result, struct operation **ret, struct error *err)
-{
-	struct operation *op = operation_find(node, req->ns, req->container_id);
-
-	if (!op || !op->revival || !op->revival->waiting)
-		return error_reason(err, REASON_AGENT_UNAVAILABLE, -ECANCELED,
-				    "the agent was restarted in the middle of the operation, which "
-				    "was undone%s", op ? " or is being undone now" : "");
-	if (operation_adopt(op, req, host, host_data) < 0)
-		return error_set(err, -ENOMEM, "out of memory");
-	log_info("the shim is back", F_STR("id", op->req.container_id),
-		 F_INT("order", req->resume_order), F_INT("answered", answered));
-	timer_cancel(&op->timer);
-	op->revival->waiting = false;
-	if (answered || req->resume_order == ORDER_NONE)
-		flow_resume(&op->flow, r, result);
-	else
-		op->order = req->resume_order;
-	*ret = op;
-	return 0;
 }
 
 /* --- on, or back? --------------------------------------------------------------------------- */
@@ -351,7 +345,8 @@ static enum operation_kind kind_of(const struct journal_record *rec)
 						   : OPERATION_CHECKPOINT;
 }
 
-static int revive(struct node *node, const struct journal_record *rec)
+/* found: the cgroup of a torn record, now the operation's. */
+static int take(struct node *node, const struct journal_record *rec, struct cgroup *found)
 {
 	struct operation_request req = {
 		.kind = kind_of(rec),
@@ -359,7 +354,7 @@ static int revive(struct node *node, const struct journal_record *rec)
 		.ns = rec->ns,
 		.pod_uid = rec->pod_uid,
 		.ref = rec->ref,
-		.gpu = rec->gpu,
+		.gpu = rec->gpu || rec->torn,
 		.exit = rec->exit,
 		.paused = rec->paused,
 		.task_pid = (pid_t)rec->task_pid,
@@ -371,26 +366,42 @@ static int revive(struct node *node, const struct journal_record *rec)
 	int r = rv ? operation_begin(node, &req, &revive_flow, &nobody, NULL, &op, &err) : -ENOMEM;
 
 	if (r < 0) {
+		cgroup_close(found);
 		free(rv);
 		return r;
 	}
 	(void)snprintf(rv->phase, sizeof(rv->phase), "%s", rec->phase);
 	/* The shim of a suspend or resume has undone its half by itself. */
 	rv->alone = rec->degraded || req.kind != OPERATION_CHECKPOINT;
+	rv->torn = rec->torn;
 	rv->dumping = rec->dumping;
 	op->revival = rv;
 	op->host_lost = true;
 	op->task_start = rec->task_start;
 	op->shim_start = rec->shim_start;
-	op->undoing = rec->undoing;
+	op->undoing = rec->undoing || rec->torn;
 	op->dumping = rec->dumping;
 	op->criu_done = rec->criu_done;
 	op->settled = rec->settled;
 	op->sealed = rec->sealed;
 	op->revived_held = rec->held;
 	op->cuda_done = rec->dumping || rec->criu_done;
-	r = open_cgroup(op, rec);
+	if (rec->torn)
+		op->cgroup = *found;
+	else
+		r = open_cgroup(op, rec);
 	return r < 0 ? r : know_processes(op, rec);
+}
+
+static int revive(struct node *node, const struct journal_record *rec)
+{
+	struct cgroup found = { 0 };
+	int r = rec->torn ? cgroup_search(&found, node->cgroups, rec->ns, rec->container_id, NULL)
+			  : 0;
+
+	if (r < 0)
+		return r; /* perhaps its shim comes, and says where it is */
+	return take(node, rec, &found);
 }
 
 static void replay(void *data, const struct journal_record *rec)
@@ -411,6 +422,64 @@ static void replay(void *data, const struct journal_record *rec)
 int revive_all(struct node *node, struct error *err)
 {
 	return !journal_kept(&node->journal) ? 0 : journal_replay(&node->journal, replay, node, err);
+}
+
+/*
+ * A shim comes back, and there is no record: it was torn, has been removed, or the operation has
+ * been undone long ago. Only in the last case all is well, and then that is what is found. What
+ * the shim has carried out it takes back itself when it is refused.
+ */
+static void revive_unrecorded(struct node *node, const struct operation_request *req)
+{
+	const struct journal_record nothing = { 0 };
+	struct error err = ERROR_NULL;
+	struct revival *rv = calloc(1, sizeof(*rv));
+	struct operation *op;
+	int r = rv ? operation_begin(node, req, &revive_flow, &nobody, NULL, &op, &err) : -ENOMEM;
+
+	if (r < 0) {
+		free(rv);
+	} else {
+		(void)snprintf(rv->phase, sizeof(rv->phase), "unknown");
+		rv->alone = true;
+		op->revival = rv;
+		op->host_lost = true;
+		op->undoing = true;
+		op->revived_held = req->held != NULL;
+		/* Gone: then there is nothing to bring back. */
+		(void)cgroup_open_pid(&op->cgroup, node->cgroups, req->task_pid, NULL);
+		r = know_processes(op, &nothing);
+	}
+	log_warning("an operation of a former agent is not on record", F_STR("ns", req->ns),
+		    F_STR("id", req->container_id), F_STR("err", r < 0 ? strerror(-r) : ""));
+}
+
+int revive_claim(struct node *node, const struct operation_request *req,
+		 const struct operation_host *host, void *host_data, bool answered, int r,
+		 const struct error *result, struct operation **ret, struct error *err)
+{
+	struct operation *op = operation_find(node, req->ns, req->container_id);
+
+	if (!op)
+		revive_unrecorded(node, req);
+	if (!op || !op->revival || !op->revival->waiting)
+		return error_reason(err, REASON_AGENT_UNAVAILABLE, -ECANCELED,
+				    "the agent was restarted in the middle of the operation, which "
+				    "was undone or is being undone now");
+	if (operation_adopt(op, req, host, host_data) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
+	log_info("the shim is back", F_STR("id", op->req.container_id),
+		 F_INT("order", req->resume_order), F_INT("answered", answered));
+	timer_cancel(&op->timer);
+	op->revival->waiting = false;
+	if (op->revival->torn)
+		op->revived_held = req->held != NULL;
+	if (answered || req->resume_order == ORDER_NONE)
+		flow_resume(&op->flow, r, result);
+	else
+		op->order = req->resume_order;
+	*ret = op;
+	return 0;
 }
 
 bool revive_keeps(void *data, const char *ref)

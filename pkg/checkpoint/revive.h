@@ -12,6 +12,13 @@
  * it. A resume needs nothing as long as its shim lives, which has paused the container again: it can
  * be resumed from wherever it is. Without a shim nobody ever will, and what runs is brought back.
  *
+ * A record that cannot be read still says by its name whose it was. Its container is searched for,
+ * and whatever was begun is taken back: at once where it runs, else when its shim comes. Where none
+ * does, it stands still for a reason of its own (suspended, or on its way from there), and stays so.
+ *
+ * A shim that comes back although there is no record at all is refused, and its container is brought
+ * back all the same: the shim has said which it is.
+ *
  * A checkpoint into the store is always taken back, unless it is sealed, even when its images are
  * whole: the operator's call that asked for it, and knew what belongs into it, has died with the
  * agent, so he has been told that it failed. Sealed all the same it would be a checkpoint, or with
@@ -31,7 +38,8 @@ bool revive_keeps(void *data, const char *ref);
 /*
  * The shim of an operation is back (req->resume); answered: the result r, err of its last order is
  * known, else operation_order_done() follows. Returns 0, or negative with err when no operation of
- * a former agent waits for this shim (AGENT_UNAVAILABLE: what there was has been undone).
+ * a former agent waits for this shim (AGENT_UNAVAILABLE: what there was has been undone, or is
+ * being undone now).
  */
 int revive_claim(struct node *node, const struct operation_request *req,
 		 const struct operation_host *host, void *host_data, bool answered, int r,

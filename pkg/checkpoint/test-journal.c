@@ -17,7 +17,7 @@
 struct bed {
 	char dir[64], path[96];
 	struct journal j;
-	unsigned int n;
+	unsigned int n, n_torn;
 	char seen[256];           /* ids of what was replayed */
 	struct journal_record last;
 	uint64_t last_pid, last_vram, last_job;
@@ -54,6 +54,13 @@ static void seen(void *data, const struct journal_record *rec)
 {
 	struct bed *b = data;
 
+	if (rec->torn) {
+		assert_string_equal(rec->ns, "k8s.io");
+		assert_memory_equal(rec->container_id, "c", 1);
+		assert_null(rec->boot);
+		b->n_torn++;
+		return;
+	}
 	b->n++;
 	(void)snprintf(b->seen + strlen(b->seen), sizeof(b->seen) - strlen(b->seen), "%s ",
 		       rec->container_id);
@@ -74,7 +81,7 @@ static void replay(struct bed *b)
 {
 	struct error err = ERROR_NULL;
 
-	b->n = 0;
+	b->n = b->n_torn = 0;
 	b->seen[0] = 0;
 	assert_int_equal(journal_replay(&b->j, seen, b, &err), 0);
 }
@@ -205,14 +212,20 @@ static void what_cannot_be_read_is_set_aside(void **state)
 	assert_int_equal(linkat(b->j.fd, "k8s.io,c2,op", b->j.fd, "k8s.io,c4,op", 0), 0);
 	assert_int_equal(symlinkat("k8s.io,c2,op", b->j.fd, "k8s.io,c5,op"), 0);
 	assert_int_equal(mkfifoat(b->j.fd, "k8s.io,c6,op", 0600), 0);
+	/* Names that are no container's. */
+	assert_int_equal(file_write(b->j.fd, "c7", "{", 1, 0600, FILE_PLAIN), 0);
+	assert_int_equal(file_write(b->j.fd, "k8s.io,c8,op,", "{", 1, 0600, FILE_PLAIN), 0);
+	assert_int_equal(file_write(b->j.fd, ",c9,op", "{", 1, 0600, FILE_PLAIN), 0);
 	replay(b);
 	assert_string_equal(b->seen, "c2 ");
+	assert_int_equal(b->n_torn, 5); /* whose they were, all but c2 */
 	assert_true(exists(b, "k8s.io,c1,op.bad"));
 	assert_true(exists(b, "k8s.io,c3,op.bad"));
 	assert_true(exists(b, "k8s.io,c4,op.bad"));
 	assert_true(exists(b, "k8s.io,c6,op.bad"));
 	replay(b); /* and not looked at again */
 	assert_string_equal(b->seen, "c2 ");
+	assert_int_equal(b->n_torn, 0);
 }
 
 static void half_written_ones_go(void **state)

@@ -36,3 +36,22 @@ def reseal(folder, change=None):
     if change:
         change(metadata)
     _write(folder / "metadata.json", _sealed(metadata))
+
+
+# --- by accident ---
+
+def tear(path, how):
+    """What a disk may do to a file. Returns a function that puts it right again."""
+    data, mode = path.read_bytes(), path.stat().st_mode & 0o7777
+    middle = len(data) // 2
+    path.unlink()
+    if how != "gone":
+        path.write_bytes({"cut": data[:middle], "empty": b"", "changed":
+                          data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1:]}[how])
+        path.chmod(mode)
+
+    def mend():
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+        path.chmod(mode)
+    return mend

@@ -22,7 +22,7 @@ from kyb import procs, ttrpc
 from kyb.agent import pb
 from kyb.wait import until
 
-from . import memory
+from . import forge, memory
 
 AGENT = """[timeouts]
 preflight = "4s"
@@ -282,6 +282,29 @@ class Stage:
 
     mend_agent_killed = mend_agent_restarted = mend_both_killed = \
         lambda self: self.agent.start()
+
+    def _journal(self, how):
+        """The agent has died, and its record of the operation does not say what it said."""
+        self.do_agent_killed()
+        (record,) = (self.agent.dir / "journal").glob("*,op")
+        forge.tear(record, how)
+
+    def do_journal_cut(self):
+        self._journal("cut")
+
+    def do_journal_changed(self):
+        self._journal("changed")
+
+    def do_journal_gone(self):
+        self._journal("gone")
+
+    def mend_journal_cut(self):
+        """What cannot be read is kept for a person."""
+        self.agent.start()
+        for record in (self.agent.dir / "journal").glob("*.bad"):
+            record.unlink()
+
+    mend_journal_changed = mend_journal_gone = mend_journal_cut
 
     def do_agent_restarted(self):
         self.agent.process.terminate()

@@ -11,7 +11,8 @@ from kyb.wait import Timeout, until
 from .stage import Stage
 
 SUSPEND = {"kybernate.io/pause": "suspend"}
-AGENT_DIES = ("agent_killed", "agent_restarted", "both_killed")
+AGENT_DIES = ("agent_killed", "agent_restarted", "both_killed", "journal_cut", "journal_changed",
+              "journal_gone")
 
 
 class PauseStage(Stage):
