@@ -22,7 +22,7 @@ from kyb import procs, ttrpc
 from kyb.agent import pb
 from kyb.wait import until
 
-from . import forge, memory
+from . import execs, forge, memory
 
 AGENT = """[timeouts]
 preflight = "4s"
@@ -93,6 +93,8 @@ class Stage:
         self.agent_fds = 0
         self.timeout = None
         self.clock = None        # of rows in which it jumps
+        self.phase = None
+        self.exec = None         # one that is to be seen until the end
         self.lies = False        # the call of the driver that is held says what is not so
         self.fault = None
 
@@ -156,10 +158,14 @@ class Stage:
         """Waits for the answer where there is somebody who can hear it."""
         if not (fault == "client_gone" or self.call.done() and self.error):
             self.answer()
+        if self.exec and self.what == "exit":
+            self.exec.ends()
+            self.exec = None
 
     # --- phases: each returns when it is under way, and held ---
 
     def at(self, phase):
+        self.phase = phase
         getattr(self, "at_" + phase)()
 
     def at_quiesce(self):
@@ -423,6 +429,13 @@ class Stage:
     def do_oom_of_another(self):
         """Another process of its control group is ended."""
         memory.exhaust(self.container.pid, 1000, memory.was_killed)
+
+    def do_exec_runs(self):
+        self.exec.struck(self.phase)
+
+    def do_exec_begins(self):
+        self.exec = execs.Begun(self.container)
+        self.exec.struck(self.phase)
 
     def do_second_call(self):
         self.second = self.container.task.send(

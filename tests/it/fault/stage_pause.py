@@ -70,6 +70,12 @@ class PauseStage(Stage):
 
     # --- afterwards ---
 
+    def conclude(self, fault):
+        super().conclude(fault)
+        if fault == "exec_begins":
+            self.exec.refused()
+            self.exec = None
+
     def outcome(self):
         container = self.container
         if self.killed:

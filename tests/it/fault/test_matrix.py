@@ -10,7 +10,7 @@ from kyb import env
 from kyb.clock import Clock
 from kyb.wait import until
 
-from . import memory
+from . import execs, memory
 from .stage import AGENT, SHIM, Stage
 from .stage_node import NodeStage
 from .stage_pause import PauseStage
@@ -118,6 +118,17 @@ def journal_rows():
                     for phase in phases[what]]
 
 
+def exec_rows():
+    """An exec is under way, or begun."""
+    phases = {"leave": ("quiesce", "lock", "vram_save", "runtime", "criu", "vram_restore", "unlock",
+                        "seal"),
+              "exit": ("lock", "vram_save", "runtime", "criu", "seal", "exit"),
+              "suspend": ("lock", "vram_save", "freeze")}
+    return [(what, phase, fault) for what, some in phases.items() for phase in some
+            for fault in ("exec_runs", "exec_begins")
+            if (phase, fault) != ("freeze", "exec_begins")]  # the shim is what is held there
+
+
 def rows():
     everywhere = ("nothing", "agent_killed", "agent_restarted", "agent_stopped", "worker_killed",
                   "worker_stopped", "shim_killed", "both_killed", "container_killed", "client_gone")
@@ -152,7 +163,7 @@ def rows():
               ("restore", "vram_restore", "hangs")]
     found += [("leave", phase, "gpu_taken") for phase in ("runtime", "criu")]
     found += pause_rows(everywhere) + stop_rows() + clock_rows() + memory_rows() + liar_rows() + \
-        exit_rows() + journal_rows()
+        exit_rows() + journal_rows() + exec_rows()
     return [Row(*one, quick=one[1:] in quick and one[0] in ("leave", "exit") or
                 one in QUICK)
             for one in found]
@@ -207,6 +218,8 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     stage.prepare(args, **more)
     if stage.late and not stage.more:
         stage.more.append(stage.late_process())
+    if row.fault == "exec_runs":
+        stage.exec = execs.Running(stage.container)
     stage.at(row.phase)
     stage.strike(row.fault)
     stage.release()
@@ -216,7 +229,10 @@ def test_survives(kind, stage, row, record_property):  # pylint: disable=unused-
     stage.check_attempts()
     result[4] = stage.outcome()
     result[3] = time.monotonic() - stage.mended
-    if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps"):
+    if stage.exec:
+        stage.exec.survives()
+    if row.fault in ("nothing", "second_call", "client_gone", "clock_jumps", "exec_runs",
+                     "exec_begins"):
         assert not stage.error
     if row.fault == "lies":  # a success would be none
         assert stage.error or row.what == "stop" and "SIGTERM" in result[4]
