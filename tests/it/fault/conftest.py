@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
         return
     for item in items:
         row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
-        if row is not None and not row.quick:
+        if row is not None and not row.quick or item.get_closest_marker("rare"):
             item.add_marker(pytest.mark.skip(reason="only with --faults full"))
 
 

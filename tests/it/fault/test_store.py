@@ -15,7 +15,7 @@ from kyb import ttrpc
 from kyb.agent import pb as agent_pb
 from kyb.wait import until
 
-from .stage import AGENT, SHIM
+from .stage import AGENT, SHIM, Stage
 
 pytestmark = pytest.mark.criu
 
@@ -123,31 +123,6 @@ def test_full_when_it_is_sealed(gworld, gpu, place, record_property):
         row.told("STORE_FULL")
         well(gpu, agent, container)
         row.survived()
-
-
-# --- the journal ---
-
-@pytest.mark.parametrize("how", ["size=32k", "ro"], ids=["full", "read-only"])
-def test_journal(gworld, gpu, start_agent, how):
-    """What cannot be written down is not begun."""
-    agent_dir = gworld.agent_dir
-    with tmpfs(agent_dir / "journal", "size=1M" if how == "ro" else how) as folder:
-        agent = start_agent(agent_dir)
-        container = gworld.running()
-        fill(folder / "ballast.bad")
-        if how == "ro":
-            remount(folder, "ro")
-        with pytest.raises(ttrpc.Error) as caught:
-            container.checkpoint(gworld.image(), options())
-        assert caught.value.message.split(":")[0] in ("STORE_FULL", "STORE_FAILED")
-        assert gpu.log(call="lock") == []
-        container.workload.goes_on()
-        if how == "ro":
-            remount(folder, "rw")
-        (folder / "ballast.bad").unlink()
-        container.checkpoint(gworld.image("after"), options())
-        container.workload.goes_on()
-        agent.stop()
 
 
 # --- the store, by way of containerd ---
@@ -305,15 +280,19 @@ def busiest(fake):
     return most, len(moments) // 2
 
 
-def test_many_at_once(gworld, gpu, start_agent, request):
+def test_many_at_once(gworld, gpu, start_agent, request, record_property):
     """Only so many dumps at a time, never fewer while somebody waits; every one comes to its turn
     and is sealed."""
     count = 50 if request.config.getoption("--faults") == "full" else 6
     agent = start_agent(gworld.agent_dir, more=f"[limits]\ncriu = {LIMIT}\n" + group_config(gpu))
-    fake = gworld.world.fake_runtime()
+    stage = Stage(gworld, gpu, agent, "leave")
+    fake = stage.fake
+    if count == 50:
+        row = Row(record_property, "leave", "runtime", f"{count} at once, {LIMIT} dumps allowed")
     fake.after("checkpoint", 'date +%s%N >"$call.end"')
     options_ = gworld.world.options(binary_name=str(fake.path))
     containers = [gworld.running(SMALL, options=options_) for _ in range(count)]
+    fds = stage.count_fds()
     fake.hold("checkpoint")
     calls = [c.task.send("Checkpoint", id=c.id, path=str(gworld.image(f"i{n}")),
                          options=options()) for n, c in enumerate(containers)]
@@ -325,11 +304,20 @@ def test_many_at_once(gworld, gpu, start_agent, request):
     fake.release("checkpoint")
     for call in calls:
         ttrpc.answer(call, 300)
+    begun = time.monotonic()
     assert busiest(fake) == (LIMIT, count)
     for number, container in enumerate(containers):
         assert (gworld.world.dir / f"i{number}/kybernate.json").exists()
+        assert container.status == "RUNNING"
         Workload(container.rootfs / "var/state").goes_on()
-    assert not agent.call("Status").operations
+        assert state_of(gpu, container) == "RUNNING"
+        stage.container = container
+        assert not stage.leftovers()
+    until(stage.settled, 10, "the agent has nothing left to do")
+    until(lambda: stage.count_fds() <= fds + 1, 35, "the agent has closed what it opened")
+    if count == 50:
+        row.begun = begun
+        row.survived("checkpointed; computes on")
 
 
 def test_waiting_for_a_dump_has_an_end(gworld, gpu, start_agent):
