@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from gpu.conftest import Workload, group_config
+from gpu.conftest import group_config
 from gpu.test_checkpoint import options, state_of
 from kyb import ttrpc
 from kyb.agent import pb as agent_pb
@@ -306,10 +306,11 @@ def test_many_at_once(gworld, gpu, start_agent, request, record_property):
         ttrpc.answer(call, 300)
     begun = time.monotonic()
     assert busiest(fake) == (LIMIT, count)
+    steps = [container.workload.step for container in containers]
     for number, container in enumerate(containers):
         assert (gworld.world.dir / f"i{number}/kybernate.json").exists()
         assert container.status == "RUNNING"
-        Workload(container.rootfs / "var/state").goes_on()
+        container.workload.goes_on(beyond=steps[number])
         assert state_of(gpu, container) == "RUNNING"
         stage.container = container
         assert not stage.leftovers()

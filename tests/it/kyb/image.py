@@ -23,16 +23,16 @@ def layer_of(rootfs):
     return buffer.getvalue()
 
 
-def write(path, rootfs):
-    """An archive with two names for one image, the second one for pods' pause containers. Returns
-    the chain id of its only layer, which is the parent for snapshots."""
+def write(path, rootfs, names=(NAME, PAUSE), search="/bin"):
+    """An archive with several names for one image, the second one for pods' pause containers; search is
+    its PATH. Returns the chain id of its only layer, which is the parent for snapshots."""
     layer = layer_of(rootfs)
     chain = "sha256:" + hashlib.sha256(layer).hexdigest()
     config = json.dumps({
         "architecture": "amd64", "os": "linux",
-        "config": {"Entrypoint": ["/bin/probe"], "Cmd": ["sleep"], "Env": ["PATH=/bin"]},
+        "config": {"Entrypoint": ["/bin/probe"], "Cmd": ["sleep"], "Env": [f"PATH={search}"]},
         "rootfs": {"type": "layers", "diff_ids": [chain]}}).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [NAME, PAUSE],
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": list(names),
                             "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(path, "w") as archive:
         _add(archive, "manifest.json", manifest)
