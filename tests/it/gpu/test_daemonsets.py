@@ -22,18 +22,12 @@ from kyb.wait import until
 
 from .conftest import group_config
 
-yaml = pytest.importorskip("yaml", reason="no python3-yaml")
+pytestmark = [pytest.mark.criu, pytest.mark.skipif(
+    kubernetes.daemon_set("daemonset.yaml") is None, reason="no python3-yaml when this was prepared")]
 
-pytestmark = pytest.mark.criu
-
-MANIFESTS = env.REPO / "deploy/kubernetes"
 IMAGE = "localhost/kybernate:test"
 PROGRAMS = {"kybernate-agent": "usr/sbin", "kybernate-sidecar": "usr/sbin", "kybernatectl": "usr/bin",
             "kybernate-cuda-worker": "usr/libexec/kybernate"}
-
-
-def document(name):
-    return next(d for d in yaml.safe_load_all((MANIFESTS / name).read_text()) if d["kind"] == "DaemonSet")
 
 
 def libraries(program):
@@ -133,11 +127,11 @@ def _cluster(gnode, cri, gpu, tmp_path):
         try:
             # Its containerd is not in the usual place: the one path of the manifest that is another.
             made.append(kubernetes.DaemonSet(
-                cri, document("daemonset.yaml"), IMAGE, moved={"/run/containerd": node.dir},
+                cri, kubernetes.daemon_set("daemonset.yaml"), IMAGE, moved={"/run/containerd": node.dir},
                 stand_in=([cris.pb.Mount(container_path=str(gpu.dir), host_path=str(gpu.dir))],
                           {"FAKEGPU_SOCKET": str(gpu.socket)})))
             gnode.agent = ContainedAgent(node, made[0], gpu)
-            made.append(kubernetes.DaemonSet(cri, document("sidecar.yaml"), IMAGE))
+            made.append(kubernetes.DaemonSet(cri, kubernetes.daemon_set("sidecar.yaml"), IMAGE))
             yield gnode, *made
         finally:
             gnode.write_shim_config()

@@ -5,18 +5,42 @@ own words, with nothing added but what the caller names, and the host's network 
 What kubelet says where a manifest says nothing: pkg/kubelet/kuberuntime (security_context.go,
 kuberuntime_container_linux.go) and pkg/securitycontext/util.go of Kubernetes.
 """
+import json
 import pathlib
 import secrets
 
 from . import cri as cris
+from . import env
 
 pb = cris.pb
+_MANIFESTS = env.REPO / "deploy/kubernetes"
 # Of a container whose procMount is the default.
 _MASKED = ("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
            "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
            "/sys/firmware")
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PROFILES = {"RuntimeDefault": pb.RUNTIME_DEFAULT, "Unconfined": pb.UNCONFINED}
+
+
+def prepare():
+    """Environments without a YAML reader find the manifests as JSON."""
+    try:
+        import yaml  # pylint: disable=import-outside-toplevel
+    except ImportError:
+        return
+    for path in _MANIFESTS.glob("*.yaml"):
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        new = env.BUILD / f"{path.name}.new"
+        new.write_text(json.dumps(documents), encoding="utf-8")
+        new.rename(env.BUILD / f"{path.name}.json")
+
+
+def daemon_set(name):
+    """The one of a manifest, or None where nobody could read it."""
+    path = env.BUILD / f"{name}.json"
+    if not path.exists():
+        return None
+    return next(d for d in json.loads(path.read_text(encoding="utf-8")) if d["kind"] == "DaemonSet")
 
 
 class DaemonSet:
