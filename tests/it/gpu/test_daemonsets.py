@@ -104,9 +104,7 @@ class ContainedAgent(deployed.Deployed):
         return Process(self.node, self.daemon_set.container("agent", change=words).start())
 
     def stop(self, number=None):
-        if self._channel:
-            self._channel.close()
-            self._channel = None
+        self.hang_up()
         self.process.container.stop(self.daemon_set.spec["terminationGracePeriodSeconds"])
         return self.process.container.status().exit_code
 

@@ -99,11 +99,15 @@ class Agent:
             return False
         return status.driver_ok or self.gpu is None
 
-    def stop(self, number=signal.SIGTERM):
-        """Its exit status."""
+    def hang_up(self):
+        """The next call connects anew."""
         if self._channel:
             self._channel.close()
             self._channel = None
+
+    def stop(self, number=signal.SIGTERM):
+        """Its exit status."""
+        self.hang_up()
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:

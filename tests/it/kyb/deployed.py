@@ -21,11 +21,18 @@ log_level = "debug"
 
 
 @contextlib.contextmanager
-def places():
-    """Empty file systems at those places, for one at a time; what is below them is hidden meanwhile."""
-    made, mounted = [], []
+def alone():
+    """There is one of each place on a machine."""
     with open(env.BASE / "kyb-deployed.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def places():
+    """Empty file systems at those places; what is below them is hidden meanwhile."""
+    made, mounted = [], []
+    with alone():
         try:
             for place in (RUN, STATE, ETC, ARCHIVES):
                 if not place.exists():
@@ -43,8 +50,7 @@ def places():
 
 
 class Deployed(agents.Agent):
-    """begin() starts it and returns something with poll(), terminate(), kill(), wait() and pid, as a
-    subprocess.Popen has."""
+    """begin() starts it and returns something with pid and poll(), as a subprocess.Popen has."""
 
     def __init__(self, gpu, containerd, more=""):  # pylint: disable=super-init-not-called
         self.dir = RUN
@@ -63,6 +69,11 @@ class Deployed(agents.Agent):
 
     def start(self):
         self.process = self.begin()
+        self.comes_back()
+
+    def comes_back(self):
+        """It, or another one that somebody has started."""
+        self.hang_up()
         agents.until(self._serves, 30, "the agent serves")
 
     def log(self):
