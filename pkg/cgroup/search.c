@@ -108,8 +108,8 @@ static int look_at_all(const struct cgroup_host *host, const char *ns, const cha
 	return r == 0 && buf_len(found) == 0 ? -ENOENT : r;
 }
 
-int cgroup_search(struct cgroup *cg, const struct cgroup_host *host, const char *ns,
-		  const char *id, struct error *err)
+int cgroup_search(struct cgroup *cg, const struct cgroup_host *host, const char *ns, const char *id,
+		  struct error *err)
 {
 	_cleanup_buf_ struct buf found = BUF_LIMIT(MEMBERSHIP_MAX);
 	int r = look_at_all(host, ns, id, &found);

@@ -12,7 +12,7 @@
  * comes before any other. Returns 0, -ENOENT (no process is in such a cgroup), -EEXIST (more than one has such a
  * name, so that nobody knows which it is) or another -errno. Free with cgroup_close().
  */
-int cgroup_search(struct cgroup *cg, const struct cgroup_host *host, const char *ns,
-		  const char *id, struct error *err);
+int cgroup_search(struct cgroup *cg, const struct cgroup_host *host, const char *ns, const char *id,
+		  struct error *err);
 
 #endif

@@ -139,8 +139,7 @@ def _cluster(gnode, cri, gpu, tmp_path):
 
 def init_container(daemon_set, name):
     ran = daemon_set.container(name).start()
-    until(lambda: ran.state() == "EXITED", 20, name)
-    assert ran.status().exit_code == 0, ran.log()
+    assert ended(ran) == 0, ran.log()
 
 
 def packed(ref):
@@ -236,12 +235,20 @@ def test_what_the_sidecar_does_not_need(cluster):
         ran = without(sidecars, name)
         if name == "SETPCAP":
             pid = Process(gnode.node, ran).pid
-            until(lambda: deployed.capabilities(pid)["Seccomp"] == "2", 10)  # pylint: disable=cell-var-from-loop
+            confined(pid)
             assert deployed.capabilities(pid)["CapBnd"] != now["CapBnd"]
             ran.stop(10)
         else:
-            until(lambda: ran.state() == "EXITED", 20, f"it ends without {name}")  # pylint: disable=cell-var-from-loop
-            assert ran.status().exit_code == 1, (name, ran.log())
+            assert ended(ran) == 1, (name, ran.log())
+
+
+def confined(pid):
+    until(lambda: deployed.capabilities(pid)["Seccomp"] == "2", 10, "its own filter")
+
+
+def ended(container):
+    until(lambda: container.state() == "EXITED", 20, "it ends")
+    return container.status().exit_code
 
 
 def without(daemon_set, capability):
