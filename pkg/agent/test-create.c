@@ -387,6 +387,23 @@ static void a_ref_that_exists_is_refused(void **state)
 	shim_done(&s);
 }
 
+/* Nothing is on record: refused, and whatever its container was in the middle of is taken back. */
+static void a_shim_that_comes_back_for_nothing(void **state)
+{
+	struct rig *r = *state;
+	struct rig_shim s = { 0 };
+
+	shim_return(r, &s, "c1");
+	UNTIL(r, s.call.ended);
+	assert_int_not_equal(s.call.code, RPC_OK);
+	assert_non_null(strstr(s.call.text, "AGENT_UNAVAILABLE"));
+	assert_int_equal(s.orders, 0);
+	assert_non_null(operation_find(&r->agent.node, RIG_NS, "c1"));
+	shim_done(&s);
+	UNTIL(r, !operation_find(&r->agent.node, RIG_NS, "c1"));
+	rig_is_idle(r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -404,6 +421,7 @@ int main(int argc, char **argv)
 		T(a_foreign_shim_is_noticed),
 		T(two_checkpoints_of_one_container_are_one_too_many),
 		T(a_ref_that_exists_is_refused),
+		T(a_shim_that_comes_back_for_nothing),
 	};
 	int r = rig_main(argc, argv);
 

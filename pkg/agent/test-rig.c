@@ -460,6 +460,22 @@ void shim_checkpoint(struct rig *r, struct rig_shim *s, const char *id, const ch
 	open_stream(r, &s->call, "Checkpoint", &m.base, NSEC_NEVER, &shim_ops);
 }
 
+void shim_return(struct rig *r, struct rig_shim *s, const char *id)
+{
+	Kybernate__Agent__V1__CheckpointRequest m = KYBERNATE__AGENT__V1__CHECKPOINT_REQUEST__INIT;
+	Kybernate__Agent__V1__CheckpointOptions o = KYBERNATE__AGENT__V1__CHECKPOINT_OPTIONS__INIT;
+	Kybernate__Agent__V1__Context x;
+
+	fill_context(&x, TASK_PID);
+	m.container_id = (char *)id;
+	m.context = &x;
+	m.options = &o;
+	o.image_path = (char *)"/tmp/nowhere";
+	m.resume = true;
+	m.resume_order = KYBERNATE__AGENT__V1__ORDER__ORDER_DUMP;
+	open_stream(r, &s->call, "Checkpoint", &m.base, NSEC_NEVER, &shim_ops);
+}
+
 void shim_restore(struct rig *r, struct rig_shim *s, const char *id, const char *ref, bool prepare)
 {
 	Kybernate__Agent__V1__RestoreRequest m = KYBERNATE__AGENT__V1__RESTORE_REQUEST__INIT;

@@ -90,6 +90,8 @@ void *client_message(const struct client_call *c, const ProtobufCMessageDescript
 
 /* A shim begins its checkpoint of a container into the store (ref), or its restore. */
 void shim_checkpoint(struct rig *r, struct rig_shim *s, const char *id, const char *ref);
+/* One comes back whose agent has died while it dumped. */
+void shim_return(struct rig *r, struct rig_shim *s, const char *id);
 void shim_restore(struct rig *r, struct rig_shim *s, const char *id, const char *ref, bool prepare);
 /* Answers the order that is held. */
 void shim_answer(struct rig *r, struct rig_shim *s, bool ok);
