@@ -148,6 +148,7 @@ def packed(ref):
     return ARCHIVES / f"{ref}.tar"
 
 
+@pytest.mark.machine
 def test_agent_and_sidecar(cluster):
     """Left running, ended, restored; packed, and restored from what was packed."""
     gnode, agents, sidecars = cluster
