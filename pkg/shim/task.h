@@ -90,6 +90,7 @@ struct process {
 	struct stdio io;
 	struct flow *io_flow; /* which flow waits for io */
 	struct list waiters;
+	bool sigkilled;           /* init: somebody has asked for it */
 	unsigned int kills;       /* init: under way at the runtime */
 	struct flow *kills_flow;  /* waits until there is none */
 	void (*exit_hook)(struct process *p); /* told of the exit, inside the shim */

@@ -813,6 +813,43 @@ static void a_shim_that_nobody_knows_leaves(void **state)
 	timer_cancel(&r->shim.leave);
 }
 
+/* --- out of memory -------------------------------------------------------------------------- */
+
+/* Its cgroup was gone before it could be asked; then a SIGKILL counts that nobody sent through us. */
+static void killed_with_the_count_gone(struct rig *r, const char *id, bool by_us)
+{
+	struct container *c;
+
+	rig_cgroup(r, id);
+	c = rig_running(r, id);
+	assert_non_null(c->oom.killed);
+	c->oom.unseen = true;
+	if (by_us)
+		assert_int_equal(rig_kill(r, id, "", SIGKILL), RPC_OK);
+	else
+		kill_init(c);
+	UNTIL(r, c->init.exited_at);
+}
+
+static void a_kill_by_nobody_is_told_for_want_of_memory(void **state)
+{
+	struct rig *r = *state;
+
+	killed_with_the_count_gone(r, "web", false);
+	rig_event(r, 2, "/tasks/oom web");
+	rig_event(r, 3, "/tasks/exit web web 137");
+	rig_events_end(r, 4);
+}
+
+static void a_kill_that_was_asked_for_is_not(void **state)
+{
+	struct rig *r = *state;
+
+	killed_with_the_count_gone(r, "web", true);
+	rig_event(r, 2, "/tasks/exit web web 137");
+	rig_events_end(r, 3);
+}
+
 /* --- Shutdown ------------------------------------------------------------------------------- */
 
 static void shutdown_waits_for_the_last_container(void **state)
@@ -867,6 +904,8 @@ int main(int argc, char **argv)
 		T(a_container_in_a_checkpoint_is_forgotten_as_well),
 		T(a_restored_container_is_watched_while_it_does_not_run),
 		T(a_shim_that_nobody_knows_leaves),
+		T(a_kill_by_nobody_is_told_for_want_of_memory),
+		T(a_kill_that_was_asked_for_is_not),
 		T(shutdown_waits_for_the_last_container),
 	};
 	int r = rig_main(argc, argv);
