@@ -4,12 +4,14 @@
  * what is left of a container when the OCI runtime fails, hangs, or comes too late.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "shim/test-rig.h"
 #include "tests/clock.h"
@@ -262,28 +264,54 @@ static void connect_tells_the_pid_of_the_task(void **state)
 }
 
 /* Without a cgroup of its own, the init at least is listed: an empty list would mean "dead". */
-static void a_container_without_a_cgroup_has_its_init(void **state)
+static void pids_are(struct rig *r, const char *id, size_t n, pid_t pid)
 {
-	struct rig *r = *state;
-	struct container *c = rig_running(r, "web");
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(4096);
 	Task__PidsRequest req = TASK__PIDS_REQUEST__INIT;
 	const Task__PidsResponse *m;
 	struct answer a;
 
-	req.id = (char *)"web";
+	req.id = (char *)id;
 	assert_int_equal(rig_call(r, &a, "Pids", &req.base), RPC_OK);
 	m = rig_message(&a, &task__pids_response__descriptor, &mem);
-	assert_int_equal(m->n_processes, 1);
-	assert_int_equal(m->processes[0]->pid, c->init.pid);
+	assert_int_equal(m->n_processes, n);
+	if (n)
+		assert_int_equal(m->processes[0]->pid, pid);
 	rig_answer_done(&a);
+}
+
+static void a_container_without_a_cgroup_has_its_init(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+
+	pids_are(r, "web", 1, c->init.pid);
 	kill_init(c);
 	UNTIL(r, c->init.exited_at);
-	assert_int_equal(rig_call(r, &a, "Pids", &req.base), RPC_OK);
-	m = rig_message(&a, &task__pids_response__descriptor, &mem);
-	assert_int_equal(m->n_processes, 0);
-	rig_answer_done(&a);
+	pids_are(r, "web", 0, 0);
 	assert_int_equal(rig_simple(r, "Stats", "web", NULL), RPC_NOT_FOUND);
+}
+
+/* Rootless, with no cgroup delegated: the runtime leaves the container where the shim is. */
+static void the_cgroup_of_the_shim_is_not_the_containers(void **state)
+{
+	static const char ours[] = "0::/web/shim\n";
+	struct rig *r = *state;
+	struct container *c;
+	char path[PATH_MAX];
+
+	rig_cgroup(r, "web");
+	assert_int_equal(PATH_PRINTF(path, "%s/%d", r->proc, getpid()), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%d/cgroup", r->proc, getpid()), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, ours, strlen(ours), 0600, FILE_PLAIN), 0);
+	c = rig_running(r, "web");
+	assert_null(c->cgroup.host);
+	pids_are(r, "web", 1, c->init.pid);
+	assert_int_equal(rig_simple(r, "Stats", "web", NULL), RPC_NOT_FOUND);
+	assert_int_equal(rig_simple(r, "Pause", "web", NULL), RPC_OK); /* the runtime's business */
+	assert_false(rig_frozen(r, "web"));
+	assert_int_equal(rig_simple(r, "Resume", "web", NULL), RPC_OK);
 }
 
 static enum rpc_code update(struct rig *r, const char *type, const char *json, struct error *err)
@@ -882,6 +910,7 @@ int main(int argc, char **argv)
 		T(both_names_of_the_service_are_served),
 		T(connect_tells_the_pid_of_the_task),
 		T(a_container_without_a_cgroup_has_its_init),
+		T(the_cgroup_of_the_shim_is_not_the_containers),
 		T(update_hands_the_resources_to_the_runtime),
 		T(a_terminal_is_resized_only_where_there_is_one),
 		T(an_id_is_a_name),
