@@ -50,7 +50,7 @@ struct shim {
 	struct forewarn forewarn;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
-	unsigned int n_ops; /* calls under way, see op_new() */
+	unsigned int n_ops; /* calls under way, see op_new(), and Creates */
 	const char *socket_path; /* "" = not ours to remove */
 	struct socket_id socket_id;
 	struct timer leave;

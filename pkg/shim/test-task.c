@@ -896,6 +896,32 @@ static void shutdown_waits_for_the_last_container(void **state)
 	timer_cancel(&r->shim.leave);
 }
 
+/* A signal has ended it, say: who asked is answered, and what was made is somebody's to clean up. */
+static void a_shim_that_leaves_ends_a_create_first(void **state)
+{
+	struct rig *r = *state;
+	struct answer create, late;
+
+	(void)rig_bundle(r, "web", PLAIN);
+	(void)rig_bundle(r, "db", PLAIN);
+	rig_script(r, "web", "create", "wait\n");
+	rig_begin_create(r, &create, "web");
+	UNTIL(r, rig_calls(r, "web", "create"));
+	shim_leave(&r->shim);
+	rig_run_for(r, 100 * NSEC_PER_MSEC);
+	assert_non_null(r->shim.leave.loop); /* it still waits */
+	rig_begin_create(r, &late, "db");
+	UNTIL(r, late.done);
+	assert_int_equal(error_rpc_code(&late.err), RPC_UNAVAILABLE);
+	assert_int_equal(rig_calls(r, "db", "create"), 0);
+	rig_answer_done(&late);
+	rig_go(r, "web", "create");
+	UNTIL(r, create.done);
+	assert_int_equal(create.r, 0);
+	rig_answer_done(&create);
+	UNTIL(r, !r->shim.leave.loop);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -936,6 +962,7 @@ int main(int argc, char **argv)
 		T(a_kill_by_nobody_is_told_for_want_of_memory),
 		T(a_kill_that_was_asked_for_is_not),
 		T(shutdown_waits_for_the_last_container),
+		T(a_shim_that_leaves_ends_a_create_first),
 	};
 	int r = rig_main(argc, argv);
 
