@@ -257,6 +257,9 @@ void start_init(struct op *op);    /* start.c */
 void start_exec(struct op *op);    /* exec.c */
 void start_restore(struct op *op); /* restore.c */
 
+/* Where the runtime writes the pid of an exec, and it stays until Delete; exec.c. */
+int exec_pid_path(const struct process *p, char *buf, size_t size);
+
 /* --- exit.c --------------------------------------------------------------------------------- */
 
 /*

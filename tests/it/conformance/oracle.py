@@ -84,6 +84,7 @@ DIFFERENCES = {
     "test_creates_of_a_pod_run_side_by_side": Difference("one lock for all creates",
                                                          until=(2, 3)),
     # --- test_process ---
+    "test_exec_named_init": Difference("writes the pid of such an exec over that of the container"),
     "test_exec_start_when_init_was_reaped": Difference(
         "leaves it to the OCI runtime to refuse", until=(1, 7, 24)),
     "test_exit_of_init_is_told_last[host-pid-ns]": Difference(
