@@ -67,6 +67,8 @@ DIFFERENCES = {
     "test_deadline_of_a_wait": Difference("Wait heeds the deadline from 2.2 on only",
                                           until=(2, 2)),
     # --- test_states ---
+    "test_state_of_execs_that_do_not_run_beside_a_paused_init": Difference(
+        "calls every exec of a paused container paused"),
     "test_second_create_is_refused": Difference(
         "runs the OCI runtime again, and hands on its complaint as Unknown"),
     "test_unknown_exec[CloseIO]": Difference("CloseIO answers Unknown, not NotFound"),
