@@ -224,6 +224,39 @@ int cgroup_open_pid(struct cgroup *cg, const struct cgroup_host *host, pid_t pid
 	return r < 0 ? error_wrap(err, r, "process %d", pid) : 0;
 }
 
+/* path is top, or below it. */
+static bool is_in(const char *path, const char *top)
+{
+	size_t n = strlen(top);
+
+	return strncmp(path, top, n) == 0 && (path[n] == '/' || !path[n]);
+}
+
+int cgroup_open_apart(struct cgroup *cg, const struct cgroup_host *host, pid_t pid, pid_t beside,
+		      struct error *err)
+{
+	struct cgroup all, other;
+	int r = cgroup_open_pid(&all, host, pid, err), found = 0;
+
+	*cg = (struct cgroup){ .host = host };
+	if (r < 0 || cgroup_open_pid(&other, host, beside, NULL) < 0) {
+		*cg = all; /* whoever is in none of its own is in none of these */
+		return r;
+	}
+	for (unsigned int c = 0; r >= 0 && c < CGROUP_CONTROLLERS; c++) {
+		if (!all.path[c] || (other.path[c] && is_in(other.path[c], all.path[c])))
+			continue;
+		r = set_path(cg, c, all.path[c]);
+		found += r;
+	}
+	cgroup_close(&other);
+	cgroup_close(&all);
+	if (r >= 0 && found)
+		return 0;
+	cgroup_close(cg);
+	return error_sys(err, r < 0 ? r : -ENOENT, "find a cgroup of process %d's own", pid);
+}
+
 int cgroup_open_path(struct cgroup *cg, const struct cgroup_host *host, const char *path,
 		     struct error *err)
 {

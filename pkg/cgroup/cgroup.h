@@ -86,6 +86,13 @@ int cgroup_open(struct cgroup *cg, const struct cgroup_host *host, struct bytes 
 int cgroup_open_pid(struct cgroup *cg, const struct cgroup_host *host, pid_t pid,
 		    struct error *err);
 /*
+ * The same without those cgroups that process beside is in too, or below: that is where a runtime
+ * leaves a container for which it may not make any, and what is done to them is done to others.
+ * -ENOENT: there is none else.
+ */
+int cgroup_open_apart(struct cgroup *cg, const struct cgroup_host *host, pid_t pid, pid_t beside,
+		      struct error *err);
+/*
  * The one at path (absolute, below each mount point), whether it exists or not, as the OCI runtimes
  * make it of a spec's cgroupsPath. -EINVAL for another form, such as that of the systemd driver.
  */

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -12,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "cgroup/parse.h"
 
 #define EVENTS_MAX 1024 /* bytes; memory.events has six short lines */
@@ -87,6 +89,28 @@ static int read_v1(const struct cgroup *cg, uint64_t *ret)
 	return dir < 0 ? dir : read_tree(dir, 0, &groups, ret);
 }
 
+/*
+ * Ours are read first: a kill between the two reads is then taken for another's, never another's for
+ * ours. What is ours of it shows in the next look, while there is something to look at.
+ */
+static void note_others(struct oom_watch *w, uint64_t ours)
+{
+	uint64_t all;
+
+	if (w->has_above && read_v2(w->above.fd, &all) == 0)
+		w->others = all - ours;
+}
+
+/* The last thing to be learnt, at once: kills of others that come later are not to be counted. */
+static void gone(struct oom_watch *w)
+{
+	uint64_t all;
+
+	w->unseen = w->has_above && read_v2(w->above.fd, &all) == 0 &&
+		    all - w->others > w->kills;
+	oom_watch_stop(w);
+}
+
 /* Has the count risen? Calls back at most once. Returns 0, or -errno when the cgroup is gone. */
 static int look(struct oom_watch *w)
 {
@@ -96,6 +120,7 @@ static int look(struct oom_watch *w)
 
 	if (r < 0)
 		return r;
+	note_others(w, kills);
 	risen = kills > w->kills;
 	w->kills = kills; /* falls when a cgroup below is removed */
 	if (risen)
@@ -156,13 +181,22 @@ static void event_v1(struct source *src, uint32_t events)
 		oom_watch_stop(w);
 }
 
+static void look_v2(struct oom_watch *w)
+{
+	if (look(w) < 0)
+		gone(w);
+}
+
 static void event_v2(struct source *src, uint32_t events)
 {
-	struct oom_watch *w = container_of(src, struct oom_watch, src);
-
 	(void)events;
-	if (look(w) < 0)
-		oom_watch_stop(w);
+	look_v2(container_of(src, struct oom_watch, src));
+}
+
+static void event_above(struct source *src, uint32_t events)
+{
+	(void)events;
+	look_v2(container_of(src, struct oom_watch, above));
 }
 
 /* The kernel needs the two files only for this call; the eventfd is all that stays open. */
@@ -193,6 +227,34 @@ static int start_v1(struct oom_watch *w)
 	return r;
 }
 
+/*
+ * The count that outlives the cgroup of a systemd scope, which is not only removed by who made it:
+ * its parent's, which has all below it counted, removed ones too. A container does without.
+ */
+static void start_above(struct oom_watch *w)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX], *end = NULL;
+
+	if (cgroup_path(w->cg, CGROUP_MEMORY, path, sizeof(path)) < 0)
+		return;
+	for (char *at = path; (at = strstr(at, ".scope")); at += strlen(".scope"))
+		if (at[6] == '/' || !at[6])
+			end = at;
+	if (!end)
+		return;
+	*end = 0;
+	end = strrchr(path, '/');
+	if (path_printf(end, sizeof(path) - (size_t)(end - path), "/memory.events") < 0)
+		return;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || source_add(w->loop, &w->above, fd, EPOLLPRI, event_above) < 0)
+		return;
+	fd = -1; /* the source has it */
+	w->has_above = true;
+	note_others(w, w->kills);
+}
+
 static int start_v2(struct oom_watch *w)
 {
 	_cleanup_close_ int dir = cgroup_dir(w->cg, CGROUP_MEMORY), fd = -1;
@@ -207,8 +269,10 @@ static int start_v2(struct oom_watch *w)
 	r = read_v2(fd, &w->kills);
 	if (r == 0)
 		r = source_add(w->loop, &w->src, fd, EPOLLPRI, event_v2);
-	if (r == 0)
+	if (r == 0) {
 		fd = -1; /* the source has it */
+		start_above(w);
+	}
 	return r;
 }
 
@@ -233,7 +297,15 @@ void oom_watch_check(struct oom_watch *w)
 {
 	/* Without a count there is nothing to look at; a gone cgroup has no more kills. */
 	if (w->loop && w->counts && look(w) < 0)
-		oom_watch_stop(w);
+		gone(w);
+}
+
+void oom_watch_infer(struct oom_watch *w)
+{
+	if (w->unseen) {
+		w->unseen = false;
+		w->killed(w);
+	}
 }
 
 void oom_watch_stop(struct oom_watch *w)
@@ -243,5 +315,10 @@ void oom_watch_stop(struct oom_watch *w)
 	timer_cancel(&w->again);
 	source_remove(&w->src);
 	(void)close(w->src.fd);
+	if (w->has_above) {
+		source_remove(&w->above);
+		(void)close(w->above.fd);
+		w->has_above = false;
+	}
 	w->loop = NULL;
 }

@@ -117,6 +117,55 @@ static void refused(void **state)
 	}
 }
 
+static void member_of_two(struct bed *b, const char *mountinfo, const char *one, const char *two)
+{
+	bed_fake(b, mountinfo ? CGROUP_V1 : CGROUP_V2, mountinfo);
+	bed_file(b, "proc/1/cgroup", one);
+	bed_file(b, "proc/2/cgroup", two);
+}
+
+/* What it shares with another process, or with what is above that, does not count as its own. */
+static void apart_from_another(void **state)
+{
+	static const struct {
+		const char *one, *two;
+		int r;
+	} cases[] = {
+		{ "0::/a/c\n", "0::/a/shim\n", 0 },  { "0::/a/c\n", "0::/a\n", 0 },
+		{ "0::/a/c\n", "0::/a/cc\n", 0 },    { "0::/a/c\n", "0::/\n", 0 },
+		{ "0::/a/c\n", "0::/a/c\n", -ENOENT }, { "0::/a/c\n", "0::/a/c/d\n", -ENOENT },
+		{ "0::/\n", "0::/a\n", -ENOENT },
+	};
+	struct error err;
+	struct bed b;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		err = ERROR_NULL;
+		member_of_two(&b, NULL, cases[i].one, cases[i].two);
+		assert_int_equal(cgroup_open_apart(&b.cg, &b.host, 1, 2, &err), cases[i].r);
+		assert_int_equal(err.code, cases[i].r);
+		if (cases[i].r == 0)
+			path_is(&b.cg, CGROUP_MEMORY, "/a/c");
+		else
+			assert_null(b.cg.host);
+		bed_close(&b);
+	}
+	member_of_two(&b, v1_mounts, "1:memory:/c\n2:freezer:/s\n3:name=systemd:/c\n",
+		      "1:memory:/s\n2:freezer:/s\n3:name=systemd:/s\n");
+	assert_int_equal(cgroup_open_apart(&b.cg, &b.host, 1, 2, &err), 0);
+	path_is(&b.cg, CGROUP_MEMORY, "/memory/c");
+	path_is(&b.cg, CGROUP_SYSTEMD, "/systemd/c");
+	path_is(&b.cg, CGROUP_FREEZER, NULL);
+	cgroup_close(&b.cg);
+	/* Whoever cannot be asked shares nothing that we know of. */
+	assert_int_equal(cgroup_open_apart(&b.cg, &b.host, 1, 3, &err), 0);
+	path_is(&b.cg, CGROUP_FREEZER, "/free zer/s");
+	cgroup_close(&b.cg);
+	assert_int_equal(cgroup_open_apart(&b.cg, &b.host, 3, 2, &err), -ESRCH);
+	bed_close(&b);
+}
+
 /* Dots in names are names. */
 static void odd_names(void **state)
 {
@@ -316,7 +365,7 @@ int main(void)
 		cmocka_unit_test(v1_nested),
 		cmocka_unit_test(v2_path),
 		cmocka_unit_test(refused),
-		cmocka_unit_test(odd_names),
+		cmocka_unit_test(apart_from_another), cmocka_unit_test(odd_names),
 		cmocka_unit_test(host_without_mountinfo),
 		cmocka_unit_test(pids_of_files),
 		cmocka_unit_test(pids_are_bounded),

@@ -406,6 +406,176 @@ static void no_memory_controller(void **state)
 	teardown(&p);
 }
 
+/* As it was opened at the start; a regular file cannot be polled, so the tests say when to look. */
+static int events_file(const struct probe *p, const char *name)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	bed_file(&p->bed, name, "low 0\nmax 3\noom 0\noom_kill 0\n");
+	assert_int_equal(PATH_PRINTF(path, "%s/%s", p->bed.top, name), 0);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* Files in place of a kernel: a scope, and its parent. */
+static void fake_scope(struct probe *p)
+{
+	setup(p);
+	bed_fake(&p->bed, CGROUP_V2, NULL);
+	bed_member(&p->bed, "0::/pod.slice/c.scope\n");
+	p->w = (struct oom_watch){ .loop = p->loop,
+				   .cg = &p->bed.cg,
+				   .counts = true,
+				   .killed = killed,
+				   .has_above = true };
+	p->w.src.fd = events_file(p, "cgroup/pod.slice/c.scope/memory.events");
+	p->w.above.fd = events_file(p, "cgroup/pod.slice/memory.events");
+}
+
+static void count(int fd, int kills)
+{
+	char text[64];
+	int n = snprintf(text, sizeof(text), "low 0\nmax 3\noom 0\noom_kill %d\n", kills);
+
+	assert_int_equal(pwrite(fd, text, (size_t)n, 0), n);
+}
+
+/* What is open of a removed cgroup cannot be read any more. */
+static void scope_goes(struct probe *p)
+{
+	int fd = open(p->bed.top, O_PATH | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(dup3(fd, p->w.src.fd, O_CLOEXEC), p->w.src.fd);
+	(void)close(fd);
+	oom_watch_check(&p->w);
+	assert_null(p->w.loop);
+	assert_int_equal(p->kills, 0); /* not before somebody asks */
+}
+
+static void the_end_is(struct probe *p, int kills)
+{
+	scope_goes(p);
+	oom_watch_infer(&p->w);
+	assert_int_equal(p->kills, kills);
+	oom_watch_infer(&p->w);
+	assert_int_equal(p->kills, kills);
+	teardown(p);
+}
+
+static void scope_gone_with_its_count(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	fake_scope(&p);
+	count(p.w.above.fd, 1);
+	the_end_is(&p, 1);
+}
+
+static void scope_gone_without_a_kill(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	fake_scope(&p);
+	the_end_is(&p, 0);
+}
+
+/* Siblings were killed, and may have been removed since: it is the parent's count that tells. */
+static void scope_gone_beside_kills_of_others(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	fake_scope(&p);
+	count(p.w.above.fd, 4);
+	oom_watch_check(&p.w); /* as each rise makes us */
+	the_end_is(&p, 0);
+	fake_scope(&p);
+	count(p.w.above.fd, 4);
+	oom_watch_check(&p.w);
+	count(p.w.above.fd, 5);
+	the_end_is(&p, 1);
+}
+
+/* One that has been told is not told again, whoever else was killed meanwhile. */
+static void scope_gone_after_a_kill_that_was_seen(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	fake_scope(&p);
+	count(p.w.src.fd, 2);
+	count(p.w.above.fd, 5);
+	oom_watch_check(&p.w);
+	assert_int_equal(p.kills, 1);
+	p.kills = 0;
+	the_end_is(&p, 0);
+}
+
+/* Others' kills after the end are not ours either, for we have looked at once. */
+static void scope_gone_before_others_are_killed(void **state)
+{
+	struct probe p;
+	int above;
+
+	(void)state;
+	fake_scope(&p);
+	above = dup(p.w.above.fd);
+	assert_true(above >= 0);
+	scope_goes(&p);
+	count(above, 1);
+	(void)close(above);
+	oom_watch_check(&p.w);
+	oom_watch_infer(&p.w);
+	assert_int_equal(p.kills, 0);
+	teardown(&p);
+}
+
+/* The kernel's own files: its parent has counted, whichever of two scopes the victim was in. */
+static void v2_scope_is_removed(void **state)
+{
+	static const char *const victims[] = { "/a.scope", "/b.scope" };
+	char a[PATH_MAX], b[PATH_MAX];
+	struct error err = ERROR_NULL;
+	struct cgroup scope;
+	struct probe p;
+
+	(void)state;
+	BED_NEEDS(CGROUP_V2, "memory");
+	for (int i = 0; i < 2; i++) {
+		setup(&p);
+		bed_real(&p.bed, CGROUP_V2);
+		assert_int_equal(cgroup_open_path(&p.bed.cg, &p.bed.host, p.bed.name, NULL), 0);
+		assert_int_equal(PATH_PRINTF(a, "%s%s/a.scope", p.bed.host.root, p.bed.name), 0);
+		assert_int_equal(PATH_PRINTF(b, "%s%s/b.scope", p.bed.host.root, p.bed.name), 0);
+		bed_mkdir(a);
+		bed_mkdir(b);
+		assert_int_equal(PATH_PRINTF(a, "%s/a.scope", p.bed.name), 0);
+		assert_int_equal(cgroup_open_path(&scope, &p.bed.host, a, NULL), 0);
+		if (controllers_enable(&p.bed.cg, &err) < 0 || controllers_enable(&scope, &err) < 0)
+			fail_msg("%s", error_text(&err));
+		bed_write(&p.bed, "memory.max", LIMIT);
+		assert_int_equal(oom_watch_start(&p.w, p.loop, &scope, killed, &err), 0);
+		assert_true(p.w.has_above);
+		wait_killed(bed_child(&p.bed, victims[i], eat));
+		p.bed.n_children--;
+		if (i == 1)
+			wait_for(&p, 0); /* it was the other: the loop sees that */
+		assert_int_equal(PATH_PRINTF(a, "%s%s/a.scope", p.bed.host.root, p.bed.name), 0);
+		bed_rmdir(a);
+		bed_rmdir(b);
+		oom_watch_check(&p.w);
+		oom_watch_infer(&p.w);
+		assert_int_equal(p.kills, i == 0);
+		cgroup_close(&scope);
+		teardown(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +586,12 @@ int main(void)
 		cmocka_unit_test(v1_removed),		cmocka_unit_test(v2_removed),
 		cmocka_unit_test(event_before_the_count), cmocka_unit_test(without_a_count),
 		cmocka_unit_test(stopped_inside),	cmocka_unit_test(no_memory_controller),
+		cmocka_unit_test(scope_gone_with_its_count),
+		cmocka_unit_test(scope_gone_without_a_kill),
+		cmocka_unit_test(scope_gone_beside_kills_of_others),
+		cmocka_unit_test(scope_gone_after_a_kill_that_was_seen),
+		cmocka_unit_test(scope_gone_before_others_are_killed),
+		cmocka_unit_test(v2_scope_is_removed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, bed_sweep);

@@ -291,12 +291,14 @@ static inline void bed_close(struct bed *b)
 static inline void bed_sweep_dir(const char *dir)
 {
 	_cleanup_buf_ struct buf procs = BUF_NULL;
+	static const char *const below[] = { "sub", "a.scope", "b.scope" };
 	char path[PATH_MAX];
 
 	if (access(dir, F_OK) < 0)
 		return;
-	if (PATH_PRINTF(path, "%s/sub", dir) == 0)
-		bed_sweep_dir(path);
+	for (size_t i = 0; i < ARRAY_SIZE(below); i++)
+		if (PATH_PRINTF(path, "%s/%s", dir, below[i]) == 0)
+			bed_sweep_dir(path);
 	bed_thaw(dir);
 	if (PATH_PRINTF(path, "%s/cgroup.procs", dir) == 0 &&
 	    file_read(AT_FDCWD, path, &procs) == 0)

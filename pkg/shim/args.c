@@ -53,7 +53,7 @@ static int parse_bool(const char *s, bool *ret)
 
 int args_parse(int argc, char **argv, struct args *ret, struct error *err)
 {
-	struct args a = { "", "", "", "", "", "", "", "", false, false, false, "" };
+	struct args a = { "", "", "", "", "", "", "", false, false, false, "" };
 	int i;
 
 	for (i = 1; i < argc; i++) {

@@ -15,7 +15,7 @@
 #define SHIM_NAME "containerd-shim-kybernate-v1"
 
 struct args {
-	const char *ns, *id, *bundle, *address, *ttrpc_address, *publish_binary, *socket,
+	const char *ns, *id, *bundle, *address, *publish_binary, *socket,
 		*debug_socket; /* "" when not given */
 	bool debug, version, info;
 	const char *action; /* "start", "delete", "" for the daemon */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/containerd/events.pb-c.h"
 #include "base/log.h"
@@ -123,7 +124,7 @@ void container_find_cgroup(struct container *c)
 {
 	struct error err = ERROR_NULL;
 
-	if (cgroup_open_pid(&c->cgroup, &c->shim->cgroups, c->init.pid, &err) < 0) {
+	if (cgroup_open_apart(&c->cgroup, &c->shim->cgroups, c->init.pid, getpid(), &err) < 0) {
 		log_warning("the container has no cgroup that can be found",
 			    F_STR("container", c->id), F_ERR(&err));
 		return;

@@ -102,6 +102,7 @@ void do_kill(void *arg, struct ttrpc_call *call, const void *request)
 		op_reply_empty(op);
 		return;
 	}
+	p->sigkilled |= req->signal == SIGKILL;
 	p->kills++;
 	r = runtime_kill(&op->c->rt, req->signal, req->all, killed, op, &err);
 	if (r < 0)

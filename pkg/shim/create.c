@@ -245,6 +245,7 @@ static void done(struct flow *f, int r, const struct error *err)
 {
 	struct create *cr = create_of(f);
 	struct container *c = cr->c;
+	struct shim *shim = c->shim;
 	Task__CreateTaskResponse response = TASK__CREATE_TASK_RESPONSE__INIT;
 
 	if (r < 0) {
@@ -266,6 +267,7 @@ static void done(struct flow *f, int r, const struct error *err)
 			orphan_watch(c); /* no exit will ever set that off */
 		exit_watch(&c->init);
 	}
+	shim->n_ops--;
 	free(cr);
 }
 
@@ -356,6 +358,8 @@ void do_create(void *arg, struct ttrpc_call *call, const void *request)
 		r = error_rpc(&err, RPC_INVALID_ARGUMENT, -EINVAL,
 			      "identifier \"%.80s\" must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$",
 			      req->id);
+	else if (shim->leave_by) /* nobody would be left to look after it */
+		r = error_rpc(&err, RPC_UNAVAILABLE, -ESHUTDOWN, "the shim is leaving");
 	else if (id_taken(shim, req->id))
 		r = error_rpc(&err, RPC_ALREADY_EXISTS, -EEXIST, "task %s: already exists", req->id);
 	if (r == 0)
@@ -373,6 +377,7 @@ void do_create(void *arg, struct ttrpc_call *call, const void *request)
 	cr->call = call;
 	cr->req = req;
 	cr->c = c;
+	shim->n_ops++;
 	list_append(&shim->containers, &c->node);
 	shim_expect_moves(shim);
 	flow_start(&cr->flow, shim->loop, &ops);

@@ -191,7 +191,7 @@ static int step_tidy(struct flow *f, struct error *err)
 	(void)err;
 	if (d->p->init)
 		exit_status_settle(d->c->path);
-	else if (PATH_PRINTF(path, "%s/%s.pid", d->c->path, d->p->id) == 0)
+	else if (exec_pid_path(d->p, path, sizeof(path)) == 0)
 		(void)unlink(path);
 	return 0;
 }

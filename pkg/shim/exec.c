@@ -137,9 +137,12 @@ static int spec_path(const struct process *p, char *buf)
 	return path_printf(buf, PATH_MAX, "%s/%s-process.json", p->c->path, p->id);
 }
 
-static int pid_path(const struct process *p, char *buf)
+/* Beside "init.pid", which is the container's: no id has a colon. */
+int exec_pid_path(const struct process *p, char *buf, size_t size)
 {
-	return path_printf(buf, PATH_MAX, "%s/%s.pid", p->c->path, p->id);
+	const char *mark = strcmp(p->id, "init") == 0 ? "exec:" : "";
+
+	return path_printf(buf, size, "%s/%s%s.pid", p->c->path, mark, p->id);
 }
 
 static int step_exec(struct flow *f, struct error *err)
@@ -156,7 +159,7 @@ static int step_exec(struct flow *f, struct error *err)
 		return r;
 	r = spec_path(p, spec_file);
 	if (r == 0)
-		r = pid_path(p, pid_file);
+		r = exec_pid_path(p, pid_file, sizeof(pid_file));
 	if (r == 0)
 		r = file_write(AT_FDCWD, spec_file, buf_bytes(&p->spec).p, buf_len(&p->spec), 0600,
 			       FILE_PLAIN);
@@ -194,13 +197,10 @@ static int step_attach(struct flow *f, struct error *err)
 static int step_pid(struct flow *f, struct error *err)
 {
 	struct process *p = start_of(f)->p;
-	char name[ID_MAX + 8];
-	int r;
+	char path[PATH_MAX];
+	int r = exec_pid_path(p, path, sizeof(path));
 
-	r = PATH_PRINTF(name, "%s.pid", p->id);
-	if (r == 0)
-		r = process_read_pid(p->c->path, name, &p->pid, err);
-	return r;
+	return r < 0 ? r : process_read_pid(p->c->path, strrchr(path, '/') + 1, &p->pid, err);
 }
 
 static const struct flow_step steps[] = {

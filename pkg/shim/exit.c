@@ -27,10 +27,18 @@ static void publish_exit(const struct process *p)
 	shim_publish(p->c->shim, "/tasks/exit", "containerd.events.TaskExit", &event.base);
 }
 
+/* By whom else than the kernel, for want of memory? That is asked where its count is gone. */
+static bool killed_by_nobody(const struct process *p)
+{
+	return WIFSIGNALED(p->exit.status) && WTERMSIG(p->exit.status) == SIGKILL && !p->sigkilled;
+}
+
 static void finish_init(struct container *c)
 {
 	/* A kill by the kernel is only now certain to be counted, and must be told first. */
 	oom_watch_check(&c->oom);
+	if (killed_by_nobody(&c->init))
+		oom_watch_infer(&c->oom);
 	process_set_exited(&c->init, &c->init.exit);
 	exit_status_write(c->path, &(struct exit_status){ c->init.pid, c->init.exit_status,
 							  c->init.exited_at });

@@ -50,7 +50,7 @@ struct shim {
 	struct forewarn forewarn;
 	const char *ns, *id, *grpc_address;
 	struct list containers;
-	unsigned int n_ops; /* calls under way, see op_new() */
+	unsigned int n_ops; /* calls under way, see op_new(), and Creates */
 	const char *socket_path; /* "" = not ours to remove */
 	struct socket_id socket_id;
 	struct timer leave;
@@ -90,6 +90,7 @@ struct process {
 	struct stdio io;
 	struct flow *io_flow; /* which flow waits for io */
 	struct list waiters;
+	bool sigkilled;           /* init: somebody has asked for it */
 	unsigned int kills;       /* init: under way at the runtime */
 	struct flow *kills_flow;  /* waits until there is none */
 	void (*exit_hook)(struct process *p); /* told of the exit, inside the shim */
@@ -255,6 +256,9 @@ bool stop_by_checkpoint(struct container *c, unsigned int signo);
 void start_init(struct op *op);    /* start.c */
 void start_exec(struct op *op);    /* exec.c */
 void start_restore(struct op *op); /* restore.c */
+
+/* Where the runtime writes the pid of an exec, and it stays until Delete; exec.c. */
+int exec_pid_path(const struct process *p, char *buf, size_t size);
 
 /* --- exit.c --------------------------------------------------------------------------------- */
 

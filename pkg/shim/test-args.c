@@ -56,7 +56,6 @@ static void the_calls_of_containerd(void **state)
 	assert_string_equal(a.ns, "");
 	assert_string_equal(a.socket, "");
 	assert_string_equal(a.debug_socket, "");
-	assert_string_equal(a.ttrpc_address, "");
 }
 
 static void the_syntax_of_go(void **state)

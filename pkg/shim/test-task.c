@@ -4,12 +4,14 @@
  * what is left of a container when the OCI runtime fails, hangs, or comes too late.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "shim/test-rig.h"
 #include "tests/clock.h"
@@ -262,28 +264,54 @@ static void connect_tells_the_pid_of_the_task(void **state)
 }
 
 /* Without a cgroup of its own, the init at least is listed: an empty list would mean "dead". */
-static void a_container_without_a_cgroup_has_its_init(void **state)
+static void pids_are(struct rig *r, const char *id, size_t n, pid_t pid)
 {
-	struct rig *r = *state;
-	struct container *c = rig_running(r, "web");
 	_cleanup_arena_ struct arena mem = ARENA_LIMIT(4096);
 	Task__PidsRequest req = TASK__PIDS_REQUEST__INIT;
 	const Task__PidsResponse *m;
 	struct answer a;
 
-	req.id = (char *)"web";
+	req.id = (char *)id;
 	assert_int_equal(rig_call(r, &a, "Pids", &req.base), RPC_OK);
 	m = rig_message(&a, &task__pids_response__descriptor, &mem);
-	assert_int_equal(m->n_processes, 1);
-	assert_int_equal(m->processes[0]->pid, c->init.pid);
+	assert_int_equal(m->n_processes, n);
+	if (n)
+		assert_int_equal(m->processes[0]->pid, pid);
 	rig_answer_done(&a);
+}
+
+static void a_container_without_a_cgroup_has_its_init(void **state)
+{
+	struct rig *r = *state;
+	struct container *c = rig_running(r, "web");
+
+	pids_are(r, "web", 1, c->init.pid);
 	kill_init(c);
 	UNTIL(r, c->init.exited_at);
-	assert_int_equal(rig_call(r, &a, "Pids", &req.base), RPC_OK);
-	m = rig_message(&a, &task__pids_response__descriptor, &mem);
-	assert_int_equal(m->n_processes, 0);
-	rig_answer_done(&a);
+	pids_are(r, "web", 0, 0);
 	assert_int_equal(rig_simple(r, "Stats", "web", NULL), RPC_NOT_FOUND);
+}
+
+/* Rootless, with no cgroup delegated: the runtime leaves the container where the shim is. */
+static void the_cgroup_of_the_shim_is_not_the_containers(void **state)
+{
+	static const char ours[] = "0::/web/shim\n";
+	struct rig *r = *state;
+	struct container *c;
+	char path[PATH_MAX];
+
+	rig_cgroup(r, "web");
+	assert_int_equal(PATH_PRINTF(path, "%s/%d", r->proc, getpid()), 0);
+	assert_int_equal(path_mkdirs(path, 0700), 0);
+	assert_int_equal(PATH_PRINTF(path, "%s/%d/cgroup", r->proc, getpid()), 0);
+	assert_int_equal(file_write(AT_FDCWD, path, ours, strlen(ours), 0600, FILE_PLAIN), 0);
+	c = rig_running(r, "web");
+	assert_null(c->cgroup.host);
+	pids_are(r, "web", 1, c->init.pid);
+	assert_int_equal(rig_simple(r, "Stats", "web", NULL), RPC_NOT_FOUND);
+	assert_int_equal(rig_simple(r, "Pause", "web", NULL), RPC_OK); /* the runtime's business */
+	assert_false(rig_frozen(r, "web"));
+	assert_int_equal(rig_simple(r, "Resume", "web", NULL), RPC_OK);
 }
 
 static enum rpc_code update(struct rig *r, const char *type, const char *json, struct error *err)
@@ -813,6 +841,43 @@ static void a_shim_that_nobody_knows_leaves(void **state)
 	timer_cancel(&r->shim.leave);
 }
 
+/* --- out of memory -------------------------------------------------------------------------- */
+
+/* Its cgroup was gone before it could be asked; then a SIGKILL counts that nobody sent through us. */
+static void killed_with_the_count_gone(struct rig *r, const char *id, bool by_us)
+{
+	struct container *c;
+
+	rig_cgroup(r, id);
+	c = rig_running(r, id);
+	assert_non_null(c->oom.killed);
+	c->oom.unseen = true;
+	if (by_us)
+		assert_int_equal(rig_kill(r, id, "", SIGKILL), RPC_OK);
+	else
+		kill_init(c);
+	UNTIL(r, c->init.exited_at);
+}
+
+static void a_kill_by_nobody_is_told_for_want_of_memory(void **state)
+{
+	struct rig *r = *state;
+
+	killed_with_the_count_gone(r, "web", false);
+	rig_event(r, 2, "/tasks/oom web");
+	rig_event(r, 3, "/tasks/exit web web 137");
+	rig_events_end(r, 4);
+}
+
+static void a_kill_that_was_asked_for_is_not(void **state)
+{
+	struct rig *r = *state;
+
+	killed_with_the_count_gone(r, "web", true);
+	rig_event(r, 2, "/tasks/exit web web 137");
+	rig_events_end(r, 3);
+}
+
 /* --- Shutdown ------------------------------------------------------------------------------- */
 
 static void shutdown_waits_for_the_last_container(void **state)
@@ -831,6 +896,32 @@ static void shutdown_waits_for_the_last_container(void **state)
 	timer_cancel(&r->shim.leave);
 }
 
+/* A signal has ended it, say: who asked is answered, and what was made is somebody's to clean up. */
+static void a_shim_that_leaves_ends_a_create_first(void **state)
+{
+	struct rig *r = *state;
+	struct answer create, late;
+
+	(void)rig_bundle(r, "web", PLAIN);
+	(void)rig_bundle(r, "db", PLAIN);
+	rig_script(r, "web", "create", "wait\n");
+	rig_begin_create(r, &create, "web");
+	UNTIL(r, rig_calls(r, "web", "create"));
+	shim_leave(&r->shim);
+	rig_run_for(r, 100 * NSEC_PER_MSEC);
+	assert_non_null(r->shim.leave.loop); /* it still waits */
+	rig_begin_create(r, &late, "db");
+	UNTIL(r, late.done);
+	assert_int_equal(error_rpc_code(&late.err), RPC_UNAVAILABLE);
+	assert_int_equal(rig_calls(r, "db", "create"), 0);
+	rig_answer_done(&late);
+	rig_go(r, "web", "create");
+	UNTIL(r, create.done);
+	assert_int_equal(create.r, 0);
+	rig_answer_done(&create);
+	UNTIL(r, !r->shim.leave.loop);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -845,6 +936,7 @@ int main(int argc, char **argv)
 		T(both_names_of_the_service_are_served),
 		T(connect_tells_the_pid_of_the_task),
 		T(a_container_without_a_cgroup_has_its_init),
+		T(the_cgroup_of_the_shim_is_not_the_containers),
 		T(update_hands_the_resources_to_the_runtime),
 		T(a_terminal_is_resized_only_where_there_is_one),
 		T(an_id_is_a_name),
@@ -867,7 +959,10 @@ int main(int argc, char **argv)
 		T(a_container_in_a_checkpoint_is_forgotten_as_well),
 		T(a_restored_container_is_watched_while_it_does_not_run),
 		T(a_shim_that_nobody_knows_leaves),
+		T(a_kill_by_nobody_is_told_for_want_of_memory),
+		T(a_kill_that_was_asked_for_is_not),
 		T(shutdown_waits_for_the_last_container),
+		T(a_shim_that_leaves_ends_a_create_first),
 	};
 	int r = rig_main(argc, argv);
 

@@ -67,6 +67,8 @@ DIFFERENCES = {
     "test_deadline_of_a_wait": Difference("Wait heeds the deadline from 2.2 on only",
                                           until=(2, 2)),
     # --- test_states ---
+    "test_state_of_execs_that_do_not_run_beside_a_paused_init": Difference(
+        "calls every exec of a paused container paused"),
     "test_second_create_is_refused": Difference(
         "runs the OCI runtime again, and hands on its complaint as Unknown"),
     "test_unknown_exec[CloseIO]": Difference("CloseIO answers Unknown, not NotFound"),
@@ -84,6 +86,7 @@ DIFFERENCES = {
     "test_creates_of_a_pod_run_side_by_side": Difference("one lock for all creates",
                                                          until=(2, 3)),
     # --- test_process ---
+    "test_exec_named_init": Difference("writes the pid of such an exec over that of the container"),
     "test_exec_start_when_init_was_reaped": Difference(
         "leaves it to the OCI runtime to refuse", until=(1, 7, 24)),
     "test_exit_of_init_is_told_last[host-pid-ns]": Difference(

@@ -581,6 +581,24 @@ def test_command_line_of_restore(world):
     assert ("-no-subreaper" in argv or "--no-subreaper" in argv) == (env.RUNTIME == "runc")
 
 
+def test_options_of_the_dump_are_not_those_of_the_restore(world):
+    """Those of the dump are said once: Create has none of them, so the OCI runtime is told none."""
+    original, folder = counting(world), image(world)
+    original.checkpoint(folder, options(exit=True, open_tcp=True, external_unix_sockets=True,
+                                        file_locks=True, work_path=str(world.dir / "dump-work")))
+    original.finish()
+    fake = world.fake_runtime()
+    container = copy_of(world, original, folder, options=world.options(
+        binary_name=str(fake.path)))
+    container.start()
+    (argv,) = fake.calls("restore")
+    argv = argv[argv.index("restore") + 1:]
+    assert not {"--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job",
+                "--empty-ns", "--parent-path"} & set(argv)
+    assert str(world.dir / "dump-work") not in argv
+    until(lambda: count(container) > 0)
+
+
 @pytest.mark.machine
 def test_failed_restore(world):
     """The state is what it was, and Delete works."""

@@ -736,6 +736,34 @@ def test_exec_pid_file_goes_with_it(world):
     assert not (container.bundle / "e1.pid").exists()
 
 
+def test_exec_named_init(world):
+    """The bundle's init.pid stays the container's: `delete` goes by it."""
+    container = world.running()
+    added = container.exec("init", ["probe", "sleep"])
+    added.start()
+    assert (container.bundle / "init.pid").read_text() == str(container.pid)
+    assert added.pid != container.pid
+    added.kill()
+    added.finish()
+    assert (container.bundle / "init.pid").read_text() == str(container.pid)
+
+
+def test_exec_named_like_a_file_of_the_bundle(world):
+    """Nothing of the bundle is touched, whatever an exec is called."""
+    container = world.running()
+
+    def files():
+        return {path.name: path.stat().st_ino for path in container.bundle.iterdir()}
+
+    before = files()
+    for name in ("config", "config.json", "log.json", "address", "work", "rootfs", "options.json",
+                 "init.pid", "init-process.json", "exit-status"):
+        added = container.exec(name, ["probe", "exit"])
+        added.start()
+        added.finish()
+    assert {name: inode for name, inode in files().items() if name in before} == before
+
+
 def test_exec_spec_file_goes_away(world):
     """The OCI runtime reads it once; it may hold secrets."""
     container, fake = world.faked()

@@ -230,6 +230,21 @@ def test_state_of_execs_follows_a_paused_init(world):
 
 
 @pytest.mark.machine
+def test_state_of_execs_that_do_not_run_beside_a_paused_init(world):
+    """Only what runs is frozen; a client deletes no exec that seems to live."""
+    container = world.running()
+    created = container.exec("created", ["probe", "sleep"])
+    stopped = container.exec("stopped", ["probe", "exit", "3"])
+    stopped.start()
+    stopped.wait()
+    container.pause()
+    assert (created.status, stopped.status) == ("CREATED", "STOPPED")
+    created.delete()
+    assert stopped.delete().exit_status == 3
+    container.resume()
+
+
+@pytest.mark.machine
 def test_exit_while_paused(world):
     """Killed in the freezer: on cgroup v1 SIGKILL waits for the thaw, unless the OCI runtime
     sees to that."""
