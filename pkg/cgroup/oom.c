@@ -95,7 +95,7 @@ static int read_v1(const struct cgroup *cg, uint64_t *ret)
  */
 static void note_others(struct oom_watch *w, uint64_t ours)
 {
-	uint64_t all;
+	uint64_t all = 0;
 
 	if (w->has_above && read_v2(w->above.fd, &all) == 0)
 		w->others = all - ours;
@@ -104,7 +104,7 @@ static void note_others(struct oom_watch *w, uint64_t ours)
 /* The last thing to be learnt, at once: kills of others that come later are not to be counted. */
 static void gone(struct oom_watch *w)
 {
-	uint64_t all;
+	uint64_t all = 0;
 
 	w->unseen = w->has_above && read_v2(w->above.fd, &all) == 0 &&
 		    all - w->others > w->kills;
